@@ -1,0 +1,104 @@
+"""FFTNet's mixer: FFT over the sequence, adaptive spectral filter, modReLU, inverse FFT. Bidirectional.
+
+Source: Fein-Ashley 2025, "The FFT Strikes Back" (arXiv 2502.18394), section 3, and its PyTorch code.
+Every output sees every input, future ones too, so it serves an encoder; `CausalFFTNet` is the causal form.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fftnet_jax.spectral import modrelu
+
+
+class FourierTransform(nn.Module):
+    """DFT over the tokens: (B, N, D) real → (B, N, D) complex64."""
+
+    def __call__(self, u_BND: jax.Array) -> jax.Array:
+        return jnp.fft.fft(u_BND.astype(jnp.float32), axis=1)
+
+
+class InverseFourierTransform(nn.Module):
+    """Real part of the inverse DFT over the tokens: (B, N, D) complex → (B, N, D) float32."""
+
+    def __call__(self, Z_BND: jax.Array) -> jax.Array:
+        return jnp.fft.ifft(Z_BND, axis=1).real
+
+
+class AdaptiveSpectralFilter(nn.Module):
+    """Real gain on the spectrum, from a learned base and the mean of the sequence.
+
+    Attributes:
+      width: channels D.
+      hidden: hidden width of the network on the mean.
+      kind: "channel", one gain per channel for every frequency (the original code), or "frequency", one per
+        frequency and channel (the paper's text, equation 5). The latter is learned at `points`
+        frequencies from 0 to Nyquist and interpolated linearly, so it serves any length; it
+        depends on |frequency| only, so real input keeps a real output.
+    """
+
+    width: int
+    hidden: int
+    kind: str = "channel"
+    points: int = 16
+
+    def setup(self):
+        self.rows = 1 if self.kind == "channel" else self.points
+        self.mlp = [nn.Dense(self.hidden), nn.Dense(self.rows * self.width)]
+        self.base = self.param("base", nn.initializers.ones, (self.rows, self.width))
+
+    def __call__(self, X_BND: jax.Array, u_BND: jax.Array) -> jax.Array:
+        """Filters the spectrum `X_BND` of `u_BND`; both (B, N, D)."""
+        context_BD = u_BND.astype(jnp.float32).mean(axis=1)
+        delta = self.mlp[1](jax.nn.relu(self.mlp[0](context_BD)))
+        gain_BPD = self.base + delta.reshape(-1, self.rows, self.width)
+        if self.kind == "frequency":
+            gain_BPD = jnp.einsum("np,bpd->bnd", _interpolation(jnp.fft.fftfreq(X_BND.shape[1]), self.rows), gain_BPD)
+        return X_BND * gain_BPD
+
+    def frequency_response(self, points: int) -> jax.Array:
+        """Magnitude (F, D) of the learned base, at F frequencies from 0 to Nyquist."""
+        if self.kind == "channel":
+            return jnp.broadcast_to(jnp.abs(self.base), (points, self.width))
+        return jnp.abs(_interpolation(jnp.linspace(0, 0.5, points), self.rows) @ self.base)
+
+
+class ModReLU(nn.Module):
+    """modReLU with one bias per channel, zero at the start."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, Z_BND: jax.Array) -> jax.Array:
+        return modrelu(Z_BND, self.param("bias", nn.initializers.zeros, (self.width,)))
+
+
+class FFTNet(nn.Module):
+    """Fourier transform → adaptive spectral filter → modReLU → inverse: (B, N, D) → (B, N, D)."""
+
+    width: int
+    hidden: int = 512
+    filter: str = "channel"
+    filter_points: int = 16
+    dtype: jnp.dtype = jnp.float32
+
+    causal = False
+
+    def setup(self):
+        self.transform, self.inverse = FourierTransform(), InverseFourierTransform()
+        self.spectral_filter = AdaptiveSpectralFilter(self.width, self.hidden, self.filter, self.filter_points)
+        self.modrelu = ModReLU(self.width)
+
+    def __call__(self, u_BND: jax.Array) -> jax.Array:
+        Z_BND = self.spectral_filter(self.transform(u_BND), u_BND)
+        return self.inverse(self.modrelu(Z_BND)).astype(self.dtype)
+
+    def frequency_response(self, points: int) -> jax.Array:
+        """See `AdaptiveSpectralFilter.frequency_response`."""
+        return self.spectral_filter.frequency_response(points)
+
+
+def _interpolation(frequency_N: jax.Array, points: int) -> jax.Array:
+    """Weights (N, P) that interpolate P gains, spread evenly over 0..Nyquist, at N frequencies (cycles a token)."""
+    place_N = jnp.abs(frequency_N) * 2 * (points - 1)
+    return jax.nn.relu(1 - jnp.abs(place_N[:, None] - jnp.arange(points)[None, :].astype(jnp.float32)))

@@ -1,0 +1,19 @@
+"""FNet's mixer: the real part of a 2-D DFT over tokens and channels. Bidirectional, no parameters."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class Fourier(nn.Module):
+    """Re FFT over channels and tokens: (B, N, D) → (B, N, D).
+
+    Source: Lee-Thorp et al. 2021, "FNet" (arXiv 2105.03824), equation 3.
+    """
+
+    dtype: jnp.dtype = jnp.float32
+
+    causal = False
+
+    def __call__(self, x_BND: jax.Array) -> jax.Array:
+        return jnp.fft.fft2(x_BND.astype(jnp.float32), axes=(1, 2)).real.astype(self.dtype)

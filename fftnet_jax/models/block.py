@@ -1,0 +1,78 @@
+"""One block: a token mixer and a feed-forward part, each with its residual and norms."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fftnet_jax.config import ModelConfig
+from fftnet_jax.mixers import build_mixer
+
+
+class FeedForward(nn.Module):
+    """Dense → activation → dense, per token."""
+
+    width: int
+    hidden: int
+    activation: str = "gelu"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BND: jax.Array) -> jax.Array:
+        hidden = nn.Dense(self.hidden, dtype=self.dtype, name="up")(x_BND)
+        hidden = nn.gelu(hidden, approximate=False) if self.activation == "gelu" else jnp.square(nn.relu(hidden))
+        return nn.Dense(self.width, dtype=self.dtype, name="down")(hidden)
+
+
+class Block(nn.Module):
+    """Mixer and feed-forward part around one residual stream: (B, N, D) → (B, N, D).
+
+    Norms, by `config.block_norm`, for each part f:
+      pre:  x + f(LN(x))         post: LN(x + f(x))
+      both: LN(x + f(LN(x)))     none: x + f(x)
+    An FFTNet layer is `mixer="fftnet"`, `block_norm="both"`, `ffn_width=0`.
+    """
+
+    config: ModelConfig
+    mixer_name: str
+
+    def setup(self):
+        c, dtype = self.config, jnp.dtype(self.config.dtype)
+        self.mixer = build_mixer(self.mixer_name, c)
+        self.mixer_norms = self._norms()
+        if c.ffn_width:
+            self.ffn = FeedForward(c.width, c.ffn_width, c.activation, dtype)
+            self.ffn_norms = self._norms()
+        self.dropout = nn.Dropout(c.dropout)
+
+    def __call__(self, x_BND: jax.Array, deterministic: bool = True) -> jax.Array:
+        return self._apply(x_BND, lambda u_BND: (self.mixer(u_BND), None), deterministic)[0]
+
+    @nn.nowrap
+    def init_cache(self, batch: int, length: int) -> dict:
+        return build_mixer(self.mixer_name, self.config).init_cache(batch, length)
+
+    def prefill(self, x_BND: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
+        return self._apply(x_BND, lambda u_BND: self.mixer.prefill(u_BND, cache), True)
+
+    def step(self, x_BD: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
+        return self._apply(x_BD, lambda u_BD: self.mixer.step(u_BD, cache), True)
+
+    def _apply(self, x, mix, deterministic):
+        before, after = self.mixer_norms
+        mixed, cache = mix(before(x))
+        x = after(x + self.dropout(mixed, deterministic=deterministic))
+        if self.config.ffn_width:
+            before, after = self.ffn_norms
+            x = after(x + self.dropout(self.ffn(before(x)), deterministic=deterministic))
+        return x, cache
+
+    def _norms(self):
+        c = self.config
+        norm = {"use_fast_variance": False, "dtype": jnp.dtype(c.dtype)}
+        before = nn.LayerNorm(c.norm_epsilon, **norm) if c.block_norm in ("pre", "both") else _identity
+        after = nn.LayerNorm(c.norm_epsilon, **norm) if c.block_norm in ("post", "both") else _identity
+        return before, after
+
+
+def _identity(x):
+    return x

@@ -1,0 +1,56 @@
+"""Encoder: embeddings, blocks of any mixers, head. Original A is one of its settings."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fftnet_jax.config import ModelConfig
+from fftnet_jax.models.block import Block
+from fftnet_jax.models.embeddings import Embeddings
+
+
+class Encoder(nn.Module):
+    """Token ids (B, N) → logits (B, N, V), float32.
+
+    With a bidirectional mixer every logit sees the whole sequence: it can fill in masked tokens,
+    it is no language model.
+    """
+
+    config: ModelConfig
+
+    def setup(self):
+        c = self.config
+        if not c.vocab_size:
+            raise ValueError("model.vocab_size must be at least 1 to build a model, got 0")
+        block = nn.remat(Block, static_argnums=(2,)) if c.remat else Block
+        self.embeddings = Embeddings(c)
+        self.blocks = [block(c, name) for name in c.mixers]
+        if c.final_norm:
+            self.final_norm = nn.LayerNorm(c.norm_epsilon, use_fast_variance=False, dtype=jnp.dtype(c.dtype))
+        if not c.tie_head:
+            self.head = nn.Dense(c.vocab_size, use_bias=c.head_bias, dtype=jnp.dtype(c.dtype))
+        elif c.head_bias:
+            self.head_bias = self.param("head_bias", nn.initializers.zeros, (c.vocab_size,))
+
+    def __call__(self, ids_BN: jax.Array, deterministic: bool = True) -> jax.Array:
+        x_BND = self.embeddings(jnp.asarray(ids_BN), deterministic=deterministic)
+        for block in self.blocks:
+            x_BND = block(x_BND, deterministic)
+        return self.logits(x_BND)
+
+    def frequency_responses(self, points: int = 129) -> list[tuple[str, jax.Array]]:
+        """(title, magnitude (F, D) from 0 to Nyquist) for each layer whose mixer is a spectral filter."""
+        return [
+            (f"layer {index}: {block.mixer_name}", block.mixer.frequency_response(points))
+            for index, block in enumerate(self.blocks)
+            if hasattr(block.mixer, "frequency_response")
+        ]
+
+    def logits(self, x: jax.Array) -> jax.Array:
+        """Final norm and head: (…, D) → (…, V), float32."""
+        if self.config.final_norm:
+            x = self.final_norm(x)
+        if not self.config.tie_head:
+            return self.head(x).astype(jnp.float32)
+        logits = self.embeddings.attend(x).astype(jnp.float32)
+        return logits + self.head_bias if self.config.head_bias else logits

@@ -1,0 +1,64 @@
+"""Causal depthwise convolution: y[n] = sum over lags l <= n of h[l] u[n-l], channel by channel."""
+
+import jax
+import jax.numpy as jnp
+
+DIRECT_LIMIT = 32  # tokens up to which a Toeplitz product beats two FFTs on CPU
+
+
+def causal_convolution(u_BND: jax.Array, h_LD: jax.Array, form: str = "auto") -> jax.Array:
+    """Linear (never circular) causal convolution of each channel with its own filter.
+
+    Args:
+      u_BND: input (B, N, D), any real type; computed in float32.
+      h_LD: filter taps by lag (L, D); lags from N on never matter, missing ones count as zero.
+      form: "direct" (the definition, O(N²)), "fft" (O(N log N)), or "auto", which chooses by N.
+
+    Returns: (B, N, D) float32.
+    """
+    length = u_BND.shape[1]
+    u_BND, h_LD = u_BND.astype(jnp.float32), h_LD[:length].astype(jnp.float32)
+    if form == "auto":
+        form = "direct" if length <= DIRECT_LIMIT else "fft"
+    if form == "direct":
+        return _direct(u_BND, h_LD)
+    if form == "fft":
+        return _fft(u_BND, h_LD)
+    raise ValueError(f"form must be 'auto', 'direct' or 'fft', got {form!r}")
+
+
+def short_convolution(x_BND: jax.Array, taps_KD: jax.Array) -> jax.Array:
+    """Causal depthwise convolution with few taps, as a sum of shifted slices; keeps the dtype of x."""
+    taps, length = taps_KD.shape[0], x_BND.shape[1]
+    padded_BMD = jnp.pad(x_BND, ((0, 0), (taps - 1, 0), (0, 0)))
+    return sum(
+        taps_KD[lag].astype(x_BND.dtype) * jax.lax.slice_in_dim(padded_BMD, taps - 1 - lag, taps - 1 - lag + length, axis=1)
+        for lag in range(taps)
+    )
+
+
+def fast_length(minimum: int) -> int:
+    """Smallest 2^a 3^b 5^c that is at least `minimum`, a length that FFTs handle fast."""
+    best = 1 << (minimum - 1).bit_length()
+    for fives in (1, 5, 25, 125):
+        for threes in (1, 3, 9, 27):
+            odd = fives * threes
+            twos = max(0, (-(-minimum // odd) - 1).bit_length())
+            best = min(best, odd << twos)
+    return best
+
+
+def _direct(u_BND, h_LD):
+    length = u_BND.shape[1]
+    h_DL = jnp.pad(h_LD, ((0, length - h_LD.shape[0]), (0, 0))).T
+    lag_NM = jnp.arange(length)[:, None] - jnp.arange(length)[None, :]
+    toeplitz_DNM = jnp.where(lag_NM >= 0, jnp.take(h_DL, jnp.abs(lag_NM), axis=1), 0.0)
+    return jnp.einsum("dnm,bmd->bnd", toeplitz_DNM, u_BND)
+
+
+def _fft(u_BND, h_LD):
+    length = u_BND.shape[1]
+    size = fast_length(length + h_LD.shape[0] - 1)  # room for the whole linear convolution
+    U_BDF = jnp.fft.rfft(u_BND.swapaxes(1, 2), n=size)
+    H_DF = jnp.fft.rfft(h_LD.T, n=size)
+    return jnp.fft.irfft(U_BDF * H_DF, n=size)[..., :length].swapaxes(1, 2)

@@ -1,0 +1,43 @@
+"""Loss and accuracy over a whole split."""
+
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh
+
+from fftnet_jax.data import eval_batches
+from fftnet_jax.training.loss import token_sums
+from fftnet_jax.training.sharding import batch_sharding
+
+
+def make_evaluate(model: nn.Module, batch_size: int, mesh: Mesh) -> Callable[[dict, object], dict]:
+    """(params, source) → {"loss": nats per token, "accuracy", "tokens"} over every token of the source, once."""
+
+    @jax.jit
+    def sums_of(params, batch):
+        logits_BNV = model.apply({"params": params}, batch["inputs"])
+        return token_sums(logits_BNV, batch["targets"], batch["weights"])
+
+    def evaluate(params, source) -> dict:
+        parts = []
+        for batch in eval_batches(source, batch_size):
+            parts.append(sums_of(params, jax.device_put(batch, batch_sharding(mesh))))
+            if len(parts) > 1:  # one batch stays in flight
+                parts[-2] = jax.device_get(parts[-2])
+        parts = jax.device_get(parts)
+        # Added on the host in float64: float32 would lose digits over millions of tokens.
+        totals = {name: math.fsum(float(part[name]) for part in parts) for name in ("loss", "correct", "count")}
+        count = totals["count"]
+        return {"loss": totals["loss"] / count, "accuracy": totals["correct"] / count, "tokens": int(count)}
+
+    return evaluate
+
+
+def test_figures(metrics: dict, characters: int | None) -> dict:
+    """Perplexity and bits per character beside loss and accuracy; None where the split has no characters."""
+    loss = metrics["loss"]
+    bits = loss * metrics["tokens"] / math.log(2) / characters if characters else None
+    perplexity = math.exp(loss) if loss < 700 else math.inf
+    return {**metrics, "perplexity": perplexity, "bits_per_character": bits}

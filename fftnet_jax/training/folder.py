@@ -1,0 +1,94 @@
+"""A run's folder: its configuration, its metrics file, and who may use it."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from fftnet_jax.config import Config, ConfigError, differences, from_dict, to_dict
+
+# Fields that change neither the parameters nor the numbers in the metrics file; text counts by its fingerprint.
+FREE_FIELDS = ("data.text_file", "training.log_every", "training.histogram_every", "sample.")
+
+
+class RunFolder:
+    """`WORKDIR/config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`, plots and test figures."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def claim(self, config: Config, fingerprint: str) -> None:
+        """Creates the folder, or checks that it holds a run of the same configuration and data.
+
+        Raises:
+          ConfigError: it can't be written, or belongs to another configuration.
+        """
+        values = {**to_dict(config), "data_fingerprint": fingerprint}
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise ConfigError(f"--workdir must be a folder that can be written, got {self.path}: {error.strerror}") from error
+        if (self / "config.json").exists():
+            changed = [line for line in differences(self._read(), values) if not line.startswith(FREE_FIELDS)]
+            if changed:
+                raise ConfigError(
+                    f"--workdir {self.path} holds a run of another configuration ({'; '.join(changed[:3])}); "
+                    f"take another --workdir, or training.init_from to start from its parameters"
+                )
+        write_text(self / "config.json", json.dumps(values, indent=2) + "\n")
+
+    def load_config(self) -> Config:
+        """The configuration of the run in this folder.
+
+        Raises:
+          ConfigError: there is none, or it can't be read.
+        """
+        if not (self / "config.json").is_file():
+            raise ConfigError(f"--workdir must be a folder that train.py wrote; {self.path} has no config.json")
+        values = self._read()
+        values.pop("data_fingerprint", None)
+        return from_dict(values)
+
+    def keep_metrics_until(self, step: int) -> None:
+        """Drops metric lines after `step`: the resumed run writes them again."""
+        file = self / "metrics.jsonl"
+        if file.exists():
+            lines = [json.dumps(row) for row in read_metrics(file) if row["step"] <= step]
+            write_text(file, "".join(line + "\n" for line in lines))
+
+    def add_metrics(self, row: dict) -> None:
+        with (self / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _read(self) -> dict:
+        file = self / "config.json"
+        try:
+            values = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{file} must be a configuration written by train.py, and can't be read") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{file} must hold a JSON object, got {type(values).__name__}")
+        return values
+
+
+def read_metrics(file: Path) -> list[dict]:
+    """The rows of a metrics file; a last line cut short by a kill is left out."""
+    rows = []
+    for line in file.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -1,0 +1,82 @@
+"""Where a run's numbers go: metrics.jsonl, TensorBoard and the progress bar."""
+
+import sys
+import time
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from fftnet_jax.training.folder import RunFolder
+from fftnet_jax.training.plots import plot_filters, read_picture
+
+
+class Logger:
+    """Collects the numbers of a step under one row; `step` counts finished optimiser steps."""
+
+    def __init__(self, folder: RunFolder, num_steps: int, start: int):
+        self.folder = folder
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
+        # Without a terminal, a line now and then is enough.
+        interval = 0.2 if sys.stderr.isatty() else 10.0
+        self.bar = tqdm(total=num_steps, initial=start, unit="step", mininterval=interval, maxinterval=interval * 2)
+        self._time, self._step, self._paused = time.monotonic(), start, 0.0
+
+    def progress(self, step: int, loss: float, tokens_per_step: int) -> None:
+        rate = self.bar.format_dict["rate"]
+        speed = f"{rate * tokens_per_step:,.0f} tokens/s" if rate else "compiling"
+        self.bar.set_postfix_str(f"loss {loss:.3f}, {speed}", refresh=False)
+        self.bar.update(step - self.bar.n)
+
+    def speed(self, step: int, tokens_per_step: int) -> float:
+        """Tokens per second of training since the last call, pauses left out."""
+        seconds = time.monotonic() - self._time - self._paused
+        tokens = (step - self._step) * tokens_per_step
+        self._time, self._step, self._paused = time.monotonic(), step, 0.0
+        return tokens / max(seconds, 1e-9)
+
+    def pause(self):
+        """Context whose time does not count as training (evaluation, checkpoints)."""
+        return _Pause(self)
+
+    def write(self, row: dict) -> None:
+        """One line of metrics.jsonl, and a scalar each in TensorBoard."""
+        self.folder.add_metrics(row)
+        for name, value in row.items():
+            if name != "step" and value is not None:
+                self.board.add_scalar(name, value, row["step"])
+
+    def say(self, text: str) -> None:
+        """A line on standard error that leaves the bar whole."""
+        self.bar.write(text, file=sys.stderr)
+
+    def text(self, name: str, text: str, step: int) -> None:
+        self.board.add_text(name, "    " + text.replace("\n", "\n    "), step)  # indented: Markdown shows it as it is
+
+    def histograms(self, kind: str, tree, step: int) -> None:
+        for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
+            values = np.asarray(leaf, np.float32).ravel()
+            if np.isfinite(values).all():
+                self.board.add_histogram(f"{kind}/{jax.tree_util.keystr(path, simple=True, separator='/')}", values, step)
+
+    def filters(self, responses: list, step: int) -> None:
+        """The picture filters.png, in the folder and in TensorBoard."""
+        if responses:
+            plot_filters(responses, self.folder / "filters.png")
+            self.board.add_image("filters", read_picture(self.folder / "filters.png"), step, dataformats="HWC")
+
+    def close(self) -> None:
+        self.bar.close()
+        self.board.close()
+
+
+class _Pause:
+    def __init__(self, logger: Logger):
+        self.logger = logger
+
+    def __enter__(self):
+        self.start = time.monotonic()
+
+    def __exit__(self, *exception):
+        self.logger._paused += time.monotonic() - self.start

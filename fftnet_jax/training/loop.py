@@ -1,0 +1,237 @@
+"""The training run: data, steps, evaluation, checkpoints and logs around the train step."""
+
+import dataclasses
+import json
+import math
+import sys
+from pathlib import Path
+
+import jax
+
+from fftnet_jax.config import Config, ConfigError
+from fftnet_jax.data import Dataset, load_dataset, tokenizers, train_batches
+from fftnet_jax.models import build_model
+from fftnet_jax.training.checkpoints import Checkpoints
+from fftnet_jax.training.evaluation import make_evaluate, test_figures
+from fftnet_jax.training.folder import RunFolder, read_metrics, write_text
+from fftnet_jax.training.interrupt import Interrupt
+from fftnet_jax.training.load import load, resolve_sizes
+from fftnet_jax.training.logger import Logger
+from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
+from fftnet_jax.training.plots import plot_loss
+from fftnet_jax.training.samples import check_prompt, sample_text
+from fftnet_jax.training.sharding import batch_sharding, build_mesh, check_divisible
+from fftnet_jax.training.state import TrainState, init_state, parameter_table
+from fftnet_jax.training.step import make_gradients, make_train_step
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; everything up to `step` is saved."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped after step {step}, saved; the same command goes on from there")
+
+
+class Diverged(Exception):
+    """Too many non-finite losses in a row."""
+
+
+def train(config: Config, workdir: str | Path) -> dict:
+    """Trains, or resumes, the run in `workdir` to its last step; returns the figures on the test split.
+
+    Raises:
+      ConfigError: a setting that can't work, before anything is written.
+      Interrupted: Ctrl-C or SIGTERM, after saving.
+      Diverged: `training.max_skipped` non-finite losses in a row.
+    """
+    dataset = load_dataset(config.data, config.model.family, config.seed)
+    config = resolve(config, dataset)
+    mesh = build_mesh()
+    check_divisible(config.data.batch_size, config.training.accumulation, mesh)
+    check_prompt(config, dataset)
+    folder = RunFolder(workdir)
+    folder.claim(config, dataset.fingerprint)
+    if dataset.tokenizer:
+        tokenizers.save(dataset.tokenizer, folder.path)
+    run = Run(config, dataset, folder, mesh)
+    try:
+        run.fit()
+        return run.finish()
+    finally:
+        run.close()
+
+
+def resolve(config: Config, dataset: Dataset) -> Config:
+    """The configuration with everything filled in that depends on the data: vocabulary, lengths, steps."""
+    config, training = resolve_sizes(config, dataset.vocab_size), config.training
+    per_epoch = steps_per_epoch(dataset, config.data.batch_size)
+    if training.num_epochs:
+        training = dataclasses.replace(training, num_steps=max(1, round(training.num_epochs * per_epoch)))
+    if training.eval_every_epochs:
+        training = dataclasses.replace(training, eval_every=max(1, round(training.eval_every_epochs * per_epoch)))
+    return dataclasses.replace(config, training=training)
+
+
+def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
+    """Optimiser steps in one pass over the training windows."""
+    return max(1, len(dataset.train) // batch_size)
+
+
+class Run:
+    """One run in progress: what the loop's parts share."""
+
+    def __init__(self, config: Config, dataset: Dataset, folder: RunFolder, mesh):
+        c, t = config, config.training
+        self.config, self.dataset, self.folder, self.mesh = config, dataset, folder, mesh
+        self.model = build_model(c.model)
+        self.schedule = learning_rate_schedule(t, t.num_steps, steps_per_epoch(dataset, c.data.batch_size))
+        optimizer = build_optimizer(t, self.schedule)
+        step = make_train_step(self.model, optimizer, c.seed, t.accumulation)
+        self.train_step = jax.jit(step, donate_argnums=0)
+        self.evaluate = make_evaluate(self.model, t.eval_batch_size or c.data.batch_size, mesh)
+        self.gradients = jax.jit(make_gradients(self.model, c.seed, t.accumulation))
+        self.iterator = train_batches(dataset.train, c.data.batch_size, c.seed)
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.state, self.best = self._start(init_state(self.model, optimizer, c.seed, mesh))
+        self.tokens_per_step = c.data.batch_size * c.data.length
+        self.logger = Logger(folder, t.num_steps, int(self.state.step))
+
+    def fit(self) -> None:
+        """Runs the remaining steps."""
+        t, start = self.config.training, int(self.state.step)
+        pending = None  # metrics of the step before: read after the next one is under way, so that nothing waits
+        with Interrupt() as interrupt:
+            for step in range(start + 1, t.num_steps + 1):
+                batch = jax.device_put(next(self.iterator), batch_sharding(self.mesh))
+                if t.histogram_every and step % t.histogram_every == 0:
+                    self._log_histograms(batch, step)
+                self.state, metrics = self.train_step(self.state, batch)
+                if pending:
+                    self._log_step(*pending)
+                pending = (step, metrics)
+                last = step == t.num_steps or interrupt.requested
+                evaluate = _due(step, t.eval_every) or step == t.num_steps
+                if last or evaluate or _due(step, t.checkpoint_every):
+                    self._log_step(*pending, evaluate=evaluate, save=last or _due(step, t.checkpoint_every))
+                    pending = None
+                if interrupt.requested and step < t.num_steps:
+                    self.checkpoints.wait()
+                    raise Interrupted(step)
+        self.checkpoints.wait()
+
+    def finish(self) -> dict:
+        """Test figures of the best parameters, the loss plot and a sample, printed."""
+        params, step = self.checkpoints.restore_params(self.state.params, "best")
+        figures = test_figures(self.evaluate(params, self.dataset.test), (self.dataset.characters or {}).get("test"))
+        split = "validation" if self.dataset.test_is_validation else "test"
+        figures = {**figures, "split": split, "step": step}
+        write_text(self.folder / "test_metrics.json", json.dumps(figures, indent=2) + "\n")
+        self._plot()
+        self.logger.close()
+        best = f"; best validation loss {self.best:.4f}" if math.isfinite(self.best) else ""
+        say(f"{split} loss {figures['loss']:.4f}, accuracy {figures['accuracy']:.3f} with the parameters of step {step}{best}")
+        say(f"everything is in {self.folder.path}/")
+        print(sample_text(self.config, self.dataset, self.model, params), flush=True)
+        return figures
+
+    def close(self) -> None:
+        self.logger.close()
+        self.checkpoints.close()
+
+    def _start(self, state: TrainState) -> tuple[TrainState, float]:
+        """The state to go on from: this run's latest checkpoint, another run's parameters, or the fresh one."""
+        t = self.config.training
+        say("parameters\n" + parameter_table(state.params))
+        found = self.checkpoints.restore(state, self.iterator)
+        if found is None:
+            self.folder.keep_metrics_until(0)
+            if t.init_from:
+                state = state.replace(params=other_params(t.init_from, state.params))
+                say(f"starting from the parameters of {t.init_from}")
+            return state, math.inf
+        state, meta = found
+        step = int(state.step)
+        self.folder.keep_metrics_until(step)
+        say(f"resuming {self.folder.path} after step {step} of {t.num_steps}")
+        return state, meta["best"] if meta["best"] is not None else math.inf
+
+    def _log_step(self, step: int, metrics: dict, evaluate: bool = False, save: bool = False) -> None:
+        """Reports one finished step; evaluates and saves after it if asked."""
+        metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        self.logger.progress(step, metrics["loss"], self.tokens_per_step)
+        if metrics["skipped_in_a_row"] >= self.config.training.max_skipped:
+            raise Diverged(self._diagnosis(step, metrics))
+        if not (evaluate or _due(step, self.config.training.log_every)):
+            return self._save(None) if save else None
+        row = {
+            "step": step,
+            "train/loss": metrics["loss"],
+            "learning_rate": float(self.schedule(step - 1)),
+            "grad_norm": metrics["grad_norm"],
+            "skipped": int(self.state.skipped),
+            "tokens_per_second": self.logger.speed(step, self.tokens_per_step),
+        }
+        with self.logger.pause():
+            val = self._evaluate(step, row) if evaluate else None
+            self.logger.write(row)
+            if save or (val is not None and val <= self.best):
+                self._save(val)
+
+    def _evaluate(self, step: int, row: dict) -> float:
+        val = self.evaluate(self.state.params, self.dataset.validation)
+        row.update({"val/loss": val["loss"], "val/accuracy": val["accuracy"]})
+        self.best = min(self.best, val["loss"]) if math.isfinite(val["loss"]) else self.best
+        self.logger.say(
+            f"step {step}: training loss {row['train/loss']:.4f}, validation loss {val['loss']:.4f}, "
+            f"accuracy {val['accuracy']:.3f}, {row['tokens_per_second']:,.0f} tokens/s"
+        )
+        responses = self.model.apply({"params": self.state.params}, method="frequency_responses")
+        self.logger.filters(jax.device_get(responses), step)
+        self.logger.text("sample", sample_text(self.config, self.dataset, self.model, self.state.params), step)
+        self._plot(row)
+        return val["loss"]
+
+    def _save(self, val_loss: float | None) -> None:
+        best = self.best if math.isfinite(self.best) else None
+        self.checkpoints.save(self.state, self.iterator, {"best": best}, val_loss)
+
+    def _plot(self, row: dict | None = None) -> None:
+        file = self.folder / "metrics.jsonl"
+        rows = (read_metrics(file) if file.exists() else []) + ([row] if row else [])
+        plot_loss(rows, self.folder / "loss.png", self.folder.path.name)
+
+    def _log_histograms(self, batch: dict, step: int) -> None:
+        with self.logger.pause():
+            grads, _ = self.gradients(self.state.params, batch, self.state.step)
+            self.logger.histograms("parameters", self.state.params, step)
+            self.logger.histograms("gradients", grads, step)
+
+    def _diagnosis(self, step: int, metrics: dict) -> str:
+        bad = [
+            jax.tree_util.keystr(path, simple=True, separator="/")
+            for path, leaf in jax.tree_util.tree_leaves_with_path(self.state.params)
+            if not jax.numpy.isfinite(leaf).all()
+        ]
+        return (
+            f"{metrics['skipped_in_a_row']} non-finite losses in a row up to step {step}: loss {metrics['loss']}, "
+            f"gradient norm {metrics['grad_norm']}, learning rate {float(self.schedule(step - 1)):.2e}, "
+            f"non-finite parameters: {', '.join(bad) or 'none'}; lower training.learning_rate or training.clip_norm, "
+            f"the checkpoints before are intact"
+        )
+
+
+def other_params(workdir: str, params: dict) -> dict:
+    """The best parameters of another run, placed like `params`; ConfigError unless the shapes agree."""
+    theirs = load(workdir).params
+    if jax.tree.map(jax.numpy.shape, theirs) != jax.tree.map(jax.numpy.shape, params):
+        raise ConfigError(f"training.init_from must be a run with the same model sizes and vocabulary, got {workdir}")
+    return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), theirs, params)
+
+
+def say(text: str) -> None:
+    """A line for the person who watches; standard output is kept for the sample."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

@@ -1,0 +1,70 @@
+"""The train step: a pure function of (state, batch)."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from fftnet_jax.training.loss import token_sums
+from fftnet_jax.training.state import TrainState
+
+
+def make_train_step(
+    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1
+) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
+    """(state, batch of (B, N) arrays) → (state, metrics), to be jitted by the caller.
+
+    The loss is the mean over the batch's real tokens, whatever the micro-batches hold of them. An
+    update whose loss or gradient is not finite is left out and counted.
+    """
+    gradients = make_gradients(model, seed, accumulation)
+
+    def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+        grads, sums = gradients(state.params, batch, state.step)
+        loss, grad_norm = sums["loss"] / sums["count"], optax.global_norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+
+        def update():
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            return optax.apply_updates(state.params, updates), opt_state
+
+        params, opt_state = jax.lax.cond(finite, update, lambda: (state.params, state.opt_state))
+        missed = 1 - finite.astype(jnp.int32)
+        state = TrainState(
+            state.step + 1, params, opt_state, state.skipped + missed, (state.skipped_in_a_row + 1) * missed
+        )
+        metrics = {"loss": loss, "grad_norm": grad_norm, "skipped_in_a_row": state.skipped_in_a_row}
+        return state, metrics
+
+    return train_step
+
+
+def make_gradients(model: nn.Module, seed: int, accumulation: int = 1) -> Callable:
+    """(params, batch, step) → (gradient of the mean loss over real tokens, token sums)."""
+
+    def loss_sum(params, batch, key):
+        logits_BNV = model.apply({"params": params}, batch["inputs"], deterministic=False, rngs={"dropout": key})
+        sums = token_sums(logits_BNV, batch["targets"], batch["weights"])
+        return sums["loss"], sums
+
+    def gradients(params, batch, step):
+        key = jax.random.fold_in(jax.random.key(seed), step)
+        micro = jax.tree.map(lambda x: x.reshape(accumulation, -1, x.shape[-1]), batch)
+
+        def add(total, inputs):
+            index, part = inputs
+            (_, sums), grads = jax.value_and_grad(loss_sum, has_aux=True)(params, part, jax.random.fold_in(key, index))
+            return jax.tree.map(jnp.add, total, (grads, sums)), None
+
+        if accumulation == 1:
+            (_, sums), grads = jax.value_and_grad(loss_sum, has_aux=True)(params, batch, jax.random.fold_in(key, 0))
+        else:
+            zeros = {name: jnp.zeros(()) for name in ("loss", "correct", "count")}
+            start = (jax.tree.map(jnp.zeros_like, params), zeros)
+            (grads, sums), _ = jax.lax.scan(add, start, (jnp.arange(accumulation), micro))
+        count = jnp.maximum(sums["count"], 1.0)
+        return jax.tree.map(lambda g: g / count, grads), sums
+
+    return gradients

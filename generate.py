@@ -1,0 +1,90 @@
+"""Continue a prompt with a trained run: `python generate.py --workdir runs/shakespeare --prompt "ROMEO:"`."""
+
+import argparse
+import sys
+import time
+
+from fftnet_jax.config import ConfigError
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__ + " Text goes to standard output, everything else to standard error.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="folder that train.py wrote")
+    parser.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="which parameters")
+    parser.add_argument("--untrained", action="store_true", help="use random parameters where there is no checkpoint")
+    parser.add_argument("--prompt", action="append", metavar="TEXT", help="text to continue; may be given several times")
+    parser.add_argument("--prompt_file", metavar="FILE", help="UTF-8 file with the prompt; - or no prompt at all: standard input")
+    parser.add_argument("--max_new_tokens", type=int, default=200, metavar="N", help="tokens to add")
+    parser.add_argument("--temperature", type=float, default=1.0, help="0 is greedy")
+    parser.add_argument("--top_k", type=int, default=0, metavar="K", help="only the K likeliest tokens; 0 for all")
+    parser.add_argument("--top_p", type=float, default=1.0, metavar="P", help="only the likeliest tokens of mass P")
+    parser.add_argument("--num_samples", type=int, default=1, metavar="N", help="continuations of each prompt, in one batch")
+    parser.add_argument("--seed", type=int, default=0, help="of the random choices")
+    parser.add_argument("--stop", default="", metavar="TEXT", help="end before this text")
+    return parser.parse_args(argv)
+
+
+def write_samples(run, prompt: str, args, how) -> int:
+    """Prints the continuations of one prompt; returns the number of tokens made."""
+    import numpy as np
+
+    from fftnet_jax.generation import generate, stream_text
+
+    ids = run.tokenizer.encode(prompt)
+    steps = generate(run.model, run.params, [ids] * args.num_samples, args.max_new_tokens, how, args.seed)
+    if args.num_samples == 1:
+        count = 0
+
+        def counted():
+            nonlocal count
+            for ids_B in steps:
+                count += 1
+                yield int(ids_B[0])
+
+        print(prompt, end="", flush=True)
+        for piece in stream_text(counted(), run.tokenizer, args.stop):
+            print(piece, end="", flush=True)
+        print(flush=True)
+        return count
+    ids_NB = np.stack(list(steps)) if args.max_new_tokens else np.zeros((0, args.num_samples), int)
+    for index, row in enumerate(ids_NB.T):
+        print(f"--- sample {index + 1}\n{prompt}{''.join(stream_text(row, run.tokenizer, args.stop))}", flush=True)
+    return ids_NB.size
+
+
+def main(argv: list[str]) -> int:
+    args = parse(argv)
+    try:
+        from fftnet_jax.generation import Sampling, read_prompts
+        from fftnet_jax.training.load import load_decoder
+
+        if args.num_samples < 1 or args.max_new_tokens < 0 or args.seed < 0:
+            raise ConfigError(
+                f"--num_samples must be at least 1, --max_new_tokens and --seed at least 0, "
+                f"got {args.num_samples}, {args.max_new_tokens} and {args.seed}"
+            )
+        how = Sampling(args.temperature, args.top_k, args.top_p)
+        run = load_decoder(args.workdir, args.checkpoint, args.untrained)
+        prompts = read_prompts(args.prompt, args.prompt_file)
+        for prompt in prompts:
+            run.tokenizer.encode(prompt)  # all are checked before the first is continued
+        print(f"{run.describe()}; {how}, seed {args.seed}", file=sys.stderr)
+        start, count = time.monotonic(), 0
+        for prompt in prompts:
+            count += write_samples(run, prompt, args, how)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 130
+    seconds = time.monotonic() - start
+    print(f"{count} tokens in {seconds:.1f} s, {count / seconds:,.0f} tokens/s, compilation included", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,51 @@
+"""Train, or resume, a run: `python train.py --config experiments/shakespeare.py`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from fftnet_jax.config import ConfigError, describe_fields, load_config
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="every field of a configuration, with its default:\n" + "\n".join(describe_fields()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="experiment file with get_config()")
+    parser.add_argument("--workdir", metavar="DIR", help="the run's folder (default: runs/NAME of the experiment)")
+    args, rest = parser.parse_known_args(argv)
+    overrides = []
+    while rest:
+        flag = rest.pop(0)
+        if not flag.startswith("--config."):
+            parser.error(f"unknown argument {flag!r}; fields are set by --config.section.field=value")
+        if "=" not in flag and rest and not rest[0].startswith("--"):
+            flag += "=" + rest.pop(0)
+        overrides.append(flag.removeprefix("--config."))
+    return args, overrides
+
+
+def main(argv: list[str]) -> int:
+    args, overrides = parse(argv)
+    try:
+        config = load_config(args.config, overrides)
+        from fftnet_jax.training import Diverged, Interrupted, train  # after the checks: JAX takes seconds to load
+
+        train(config, args.workdir or Path("runs") / Path(args.config).stem)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 130
+    except Diverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
