@@ -1,14 +1,19 @@
 """Continue a prompt with a trained run: `python generate.py --workdir runs/shakespeare --prompt "ROMEO:"`."""
 
 import argparse
+import os
 import sys
 import time
 
-from fftnet_jax.config import ConfigError
+import numpy as np
+
+from fftnet_jax.config import LARGEST, Arguments, ConfigError
+from fftnet_jax.generation import Sampling, generate, read_prompts, stream_text
+from fftnet_jax.training.load import load_decoder
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         description=__doc__ + " Text goes to standard output, everything else to standard error.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
@@ -16,24 +21,30 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--workdir", required=True, metavar="DIR", help="folder that train.py wrote")
     parser.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="which parameters")
     parser.add_argument("--untrained", action="store_true", help="use random parameters where there is no checkpoint")
-    parser.add_argument("--prompt", action="append", metavar="TEXT", help="text to continue; may be given several times")
-    parser.add_argument("--prompt_file", metavar="FILE", help="UTF-8 file with the prompt; - or no prompt at all: standard input")
+    parser.add_argument(
+        "--prompt", action="append", metavar="TEXT", help="text to continue; may be given several times"
+    )
+    parser.add_argument(
+        "--prompt_file", metavar="FILE", help="UTF-8 file with the prompt; - or no prompt at all: standard input"
+    )
     parser.add_argument("--max_new_tokens", type=int, default=200, metavar="N", help="tokens to add")
     parser.add_argument("--temperature", type=float, default=1.0, help="0 is greedy")
     parser.add_argument("--top_k", type=int, default=0, metavar="K", help="only the K likeliest tokens; 0 for all")
     parser.add_argument("--top_p", type=float, default=1.0, metavar="P", help="only the likeliest tokens of mass P")
-    parser.add_argument("--num_samples", type=int, default=1, metavar="N", help="continuations of each prompt, in one batch")
+    parser.add_argument(
+        "--num_samples", type=int, default=1, metavar="N", help="continuations of each prompt, in one batch"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random choices")
     parser.add_argument("--stop", default="", metavar="TEXT", help="end before this text")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for name, least in (("num_samples", 1), ("max_new_tokens", 0), ("seed", 0)):
+        if not least <= getattr(args, name) <= LARGEST:
+            parser.error(f"--{name} must be in {least}..2^31 - 1, got {getattr(args, name)}")
+    return args
 
 
 def write_samples(run, prompt: str, args, how) -> int:
     """Prints the continuations of one prompt; returns the number of tokens made."""
-    import numpy as np
-
-    from fftnet_jax.generation import generate, stream_text
-
     ids = run.tokenizer.encode(prompt)
     steps = generate(run.model, run.params, [ids] * args.num_samples, args.max_new_tokens, how, args.seed)
     if args.num_samples == 1:
@@ -57,16 +68,8 @@ def write_samples(run, prompt: str, args, how) -> int:
 
 
 def main(argv: list[str]) -> int:
-    args = parse(argv)
     try:
-        from fftnet_jax.generation import Sampling, read_prompts
-        from fftnet_jax.training.load import load_decoder
-
-        if args.num_samples < 1 or args.max_new_tokens < 0 or args.seed < 0:
-            raise ConfigError(
-                f"--num_samples must be at least 1, --max_new_tokens and --seed at least 0, "
-                f"got {args.num_samples}, {args.max_new_tokens} and {args.seed}"
-            )
+        args = parse(argv)
         how = Sampling(args.temperature, args.top_k, args.top_p)
         run = load_decoder(args.workdir, args.checkpoint, args.untrained)
         prompts = read_prompts(args.prompt, args.prompt_file)
@@ -79,8 +82,12 @@ def main(argv: list[str]) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, BrokenPipeError):
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
+        return 0
     seconds = time.monotonic() - start
     print(f"{count} tokens in {seconds:.1f} s, {count / seconds:,.0f} tokens/s, compilation included", file=sys.stderr)
     return 0

@@ -4,12 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from fftnet_jax.config import ConfigError, describe_fields, load_config
+from fftnet_jax.config import Arguments, ConfigError, describe_fields, load_config
+from fftnet_jax.training import Diverged, Interrupted, train
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         description=__doc__,
+        usage="%(prog)s --config FILE [--config.SECTION.FIELD=VALUE ...] [--workdir DIR]",
         epilog="every field of a configuration, with its default:\n" + "\n".join(describe_fields()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -29,17 +31,18 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def main(argv: list[str]) -> int:
-    args, overrides = parse(argv)
     try:
+        args, overrides = parse(argv)
         config = load_config(args.config, overrides)
-        from fftnet_jax.training import Diverged, Interrupted, train  # after the checks: JAX takes seconds to load
-
         train(config, args.workdir or Path("runs") / Path(args.config).stem)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except Interrupted as stop:
         print(stop, file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:  # outside the steps, or a second Ctrl-C
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     except Diverged as error:
         print(f"error: {error}", file=sys.stderr)

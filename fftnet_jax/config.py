@@ -5,11 +5,13 @@ turns it into the frozen dataclasses below, once, at the entrance; past that poi
 values. A bad value raises `ConfigError`, one line that names the field, the value and what would be right.
 """
 
+import argparse
 import ast
 import dataclasses
 import difflib
 import importlib.util
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,18 @@ MIXERS = {  # name → whether position t depends on positions up to t only
     "fourier": False,
 }
 CAUSAL_MIXERS = tuple(name for name, causal in MIXERS.items() if causal)
+LARGEST = 2**31 - 1  # what an int32 on the device, and a seed, can hold
 
 
 class ConfigError(ValueError):
     """A setting that cannot be right; the message is one line for the user."""
+
+
+class Arguments(argparse.ArgumentParser):
+    """A command line whose errors are one line, like those of the configuration."""
+
+    def error(self, message: str):
+        raise ConfigError(message)
 
 
 def knob(default, help, *, minimum=None, maximum=None, above=None, below=None, choices=None):
@@ -53,7 +63,9 @@ class Section:
 class DataConfig(Section):
     prefix = "data."
 
-    source: str = knob("shakespeare", "corpus or task", choices=("shakespeare", "tinyshakespeare", "patterns", "recall"))
+    source: str = knob(
+        "shakespeare", "corpus or task", choices=("shakespeare", "tinyshakespeare", "patterns", "recall")
+    )
     text_file: str = knob("", "UTF-8 text file; when set it replaces `source`")
     tokenizer: str = knob("char", "char | byte | tiktoken:ENCODING | hf:NAME_OR_FOLDER")
     split: tuple[float, ...] = knob((0.9, 0.05, 0.05), "contiguous shares: train, validation[, test]")
@@ -66,6 +78,7 @@ class DataConfig(Section):
     pattern_complexity: float = knob(0.5, "`patterns`: 10 × this many copied runs a sequence", minimum=0)
     num_keys: int = knob(16, "`recall`: key-value pairs a sequence", minimum=1)
     num_values: int = knob(16, "`recall`: possible values; chance is 1 / this", minimum=2)
+    num_queries: int = knob(1, "`recall`: keys asked in a training sequence; held-out ones ask one", minimum=1)
 
     def __post_init__(self):
         super().__post_init__()
@@ -82,13 +95,17 @@ class ModelConfig(Section):
 
     prefix = "model."
 
-    family: str = knob("decoder", "decoder predicts the next token, encoder masked ones", choices=("decoder", "encoder"))
-    mixer: Any = knob("causal_fftnet", "token mixer, or one per layer: " + ", ".join(MIXERS))
+    family: str = knob(
+        "decoder", "decoder predicts the next token, encoder masked ones", choices=("decoder", "encoder")
+    )
+    mixer: Any = knob("causal_fftnet", "token mixer, or one per layer: " + ", ".join(MIXERS))  # noqa: RUF009
     vocab_size: int = knob(0, "tokens; 0 takes the tokenizer's", minimum=0)
     width: int = knob(128, "channels D", minimum=1)
     num_layers: int = knob(4, "blocks", minimum=1)
     ffn_width: int = knob(512, "hidden channels of the feed-forward part; 0 leaves it out", minimum=0)
-    activation: str = knob("gelu", "of the feed-forward part (gelu is the exact erf form)", choices=("gelu", "relu2"))
+    activation: str = knob(
+        "gelu", "of the feed-forward part; gelu is the exact erf form", choices=("gelu", "gelu_tanh", "relu2")
+    )
     max_length: int = knob(0, "longest sequence in tokens; 0 takes data.length", minimum=0)
     dropout: float = knob(0.0, "rate", minimum=0, below=1)
     block_norm: str = knob("pre", "where a block normalises", choices=("pre", "post", "both", "none"))
@@ -106,7 +123,9 @@ class ModelConfig(Section):
     spectrum_norm: str = knob("none", "causal_stft: FFT scaling", choices=("none", "ortho"))
     num_heads: int = knob(4, "attention: heads", minimum=1)
     filter_width: int = knob(512, "fftnet: hidden channels of the filter's network", minimum=1)
-    filter: str = knob("channel", "fftnet: gain per channel, or per frequency and channel", choices=("channel", "frequency"))
+    filter: str = knob(
+        "channel", "fftnet: gain per channel, or per frequency and channel", choices=("channel", "frequency")
+    )
     filter_points: int = knob(16, "fftnet, filter=frequency: control points from 0 to Nyquist", minimum=2)
     filter_modes: int = knob(32, "causal_fftnet: damped oscillations that span the filters", minimum=1)
     filter_horizon: int = knob(4096, "causal_fftnet: slowest decay time at the start, tokens", minimum=2)
@@ -155,7 +174,9 @@ class TrainingConfig(Section):
     log_every: int = knob(20, "steps between log lines", minimum=1)
     histogram_every: int = knob(0, "steps between histograms of parameters and gradients; 0 for none", minimum=0)
     eval_batch_size: int = knob(0, "sequences per evaluation batch; 0 takes data.batch_size", minimum=0)
-    optimizer: str = knob("adamw", "muon: Muon for matrices in the blocks, AdamW for the rest", choices=("adamw", "muon"))
+    optimizer: str = knob(
+        "adamw", "muon: Muon for matrices in the blocks, AdamW for the rest", choices=("adamw", "muon")
+    )
     learning_rate: float = knob(1e-3, "peak", above=0)
     schedule: str = knob("cosine", "after warm-up", choices=("cosine", "linear", "exponential", "constant"))
     warmup_steps: int = knob(100, "steps of linear warm-up", minimum=0)
@@ -208,7 +229,8 @@ class Config(Section):
 
 def default_config() -> ConfigDict:
     """The complete default, for an experiment's `get_config()` to change."""
-    return ConfigDict(to_dict(Config()))
+    # Types are checked once, by `from_dict`; ConfigDict's own check would refuse a tuple of mixers.
+    return ConfigDict(to_dict(Config()), type_safe=False)
 
 
 def to_dict(config: Config) -> dict:
@@ -239,10 +261,9 @@ def load_config(path: str, overrides: list[str] = ()) -> Config:
     Raises:
       ConfigError: missing file, no `get_config`, unknown field, wrong type or value.
     """
-    config = _experiment(path)
-    values = config.to_dict() if isinstance(config, ConfigDict) else config
+    values = _experiment(path)
     if not isinstance(values, dict):
-        raise ConfigError(f"get_config() of {path} must return a ConfigDict, got {type(config).__name__}")
+        raise ConfigError(f"get_config() of {path} must return a ConfigDict, got {type(values).__name__}")
     for override in overrides:
         _override(values, override)
     return from_dict(values)
@@ -276,7 +297,9 @@ def describe_fields(section=Config, prefix: str = "config.") -> list[str]:
 def _experiment(path: str):
     file = Path(path)
     if not file.is_file():
-        raise ConfigError(f"--config must name an experiment file, such as experiments/shakespeare.py; no file {path!r}")
+        raise ConfigError(
+            f"--config must name an experiment file, such as experiments/shakespeare.py; no file {path!r}"
+        )
     spec = importlib.util.spec_from_file_location(f"experiment_{file.stem}", file)
     if spec is None:
         raise ConfigError(f"--config must name a Python file (.py), got {path!r}")
@@ -285,10 +308,11 @@ def _experiment(path: str):
         spec.loader.exec_module(module)
         if not hasattr(module, "get_config"):
             raise ConfigError(f"{path} must define get_config(), and does not")
-        return module.get_config()
+        config = module.get_config()
+        return config.to_dict() if isinstance(config, ConfigDict) else config
     except ConfigError:
         raise
-    except Exception as error:  # the user's file: any error in it is theirs to see, in one line
+    except (Exception, SystemExit) as error:  # the user's file: any error in it is theirs to see, in one line
         raise ConfigError(f"{path} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
@@ -304,11 +328,15 @@ def _override(values: dict, override: str) -> None:
             path = ".".join(sections[: depth + 1])
             raise ConfigError(f"unknown field {path}{_hint(part, kinds)}")
         section, known = section.setdefault(part, {}), kinds[part]
+        if not isinstance(section, dict):
+            raise ConfigError(f"{'.'.join(sections[: depth + 1])} must be a mapping of fields, got {section!r}")
     fields = {field.name: field for field in dataclasses.fields(known)}
     if last not in fields:
         raise ConfigError(f"unknown field {name}{_hint(last, fields)}")
     if isinstance(fields[last].type, type) and issubclass(fields[last].type, Section):
-        raise ConfigError(f"{name} is a section; set one of its fields, such as {name}.{next(iter(section))}")
+        raise ConfigError(
+            f"{name} is a section; set one of its fields, such as {name}.{dataclasses.fields(fields[last].type)[0].name}"
+        )
     section[last] = _parse(text, fields[last].type)
 
 
@@ -322,8 +350,8 @@ def _parse(text: str, kind):
         text = text.strip("()[] ").replace("'", "").replace('"', "")
         return tuple(part.strip() for part in text.split(",") if part.strip()) if "," in text else text
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        return float(text) if kind is float else ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all that literal_eval may raise
         return text
 
 
@@ -334,20 +362,33 @@ def _coerce(name: str, value, field):
         if isinstance(value, str) or (isinstance(value, tuple) and value and all(isinstance(v, str) for v in value)):
             return value
         raise ConfigError(f"{name} must be a name or a tuple of names, got {value!r}")
-    if kind is float and type(value) is int:
-        return float(value)
+    if kind is float and type(value) in (int, float):
+        return _finite(name, value)
+    if kind is int and type(value) is int and abs(value) > LARGEST:
+        raise ConfigError(f"{name} must be at most 2^31 - 1, got {value}")
     if kind == tuple[float, ...] and isinstance(value, (list, tuple)):
         if all(type(v) in (int, float) for v in value):
-            return tuple(float(v) for v in value)
+            return tuple(_finite(name, v) for v in value)
     elif isinstance(kind, type) and type(value) is kind:
         return value
     wanted = getattr(kind, "__name__", str(kind)) if kind != tuple[float, ...] else "tuple of numbers"
     raise ConfigError(f"{name} must be of type {wanted}, got {value!r} ({type(value).__name__})")
 
 
+def _finite(name: str, value) -> float:
+    try:
+        if math.isfinite(value):
+            return float(value)
+    except OverflowError:  # an int beyond any float
+        pass
+    raise ConfigError(f"{name} must be a finite number, got {value}")
+
+
 def _check_limits(name: str, value, limits) -> None:
     if limits["choices"] and value not in limits["choices"]:
-        raise ConfigError(f"{name} must be one of {', '.join(limits['choices'])}{_hint(value, limits['choices'])}, got {value!r}")
+        raise ConfigError(
+            f"{name} must be one of {', '.join(limits['choices'])}{_hint(value, limits['choices'])}, got {value!r}"
+        )
     tests = (
         ("minimum", "at least", lambda limit: value >= limit),
         ("maximum", "at most", lambda limit: value <= limit),

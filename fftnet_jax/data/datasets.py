@@ -93,9 +93,12 @@ def _synthetic_dataset(config: DataConfig, seed: int) -> Dataset:
     if config.source == "patterns":
         settings |= {"vocab_size": config.vocab_size, "complexity": config.pattern_complexity}
         source = Patterns(config.num_samples, config.length, config.vocab_size, config.pattern_complexity, seed)
+        trained = source
     else:
-        settings |= {"num_keys": config.num_keys, "num_values": config.num_values}
-        source = Recall(config.num_samples, config.length, config.num_keys, config.num_values, seed)
+        sizes = (config.num_samples, config.length, config.num_keys, config.num_values, seed)
+        settings |= {"num_keys": config.num_keys, "num_values": config.num_values, "num_queries": config.num_queries}
+        source = Recall(*sizes)
+        trained = Recall(*sizes, config.num_queries)  # held-out sequences ask once, at the end
     shares = tuple(share for share in config.split if share)
     bounds = split_bounds(shares, config.num_samples)
     splits = [Subset(source, start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
@@ -106,7 +109,7 @@ def _synthetic_dataset(config: DataConfig, seed: int) -> Dataset:
                 f"got {config.num_samples}, which leaves {name} with none"
             )
     return Dataset(
-        train=splits[0],
+        train=Subset(trained, bounds[0], bounds[1]),
         validation=splits[1],
         test=splits[-1],
         test_is_validation=len(splits) == 2,

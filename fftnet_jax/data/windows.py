@@ -126,43 +126,54 @@ class Recall(Source):
     """Associative recall: key-value pairs in the first half, one of the keys at the end, and its value to predict.
 
     Token 0 is blank, 1..num_keys are keys, the next num_values are values. Each key stands once, right before a random
-    value, at a random place in the first half; only the last position, which repeats a random key, has weight. Item `i`
-    depends on (seed, i) alone.
+    value, at a random place in the first half. Only queries have weight: the last position, and `num_queries` - 1
+    random places of the second half, each a random key whose value is the target. Item `i` depends on (seed, i) alone.
 
     Raises:
       ConfigError: the pairs don't fit.
     """
 
-    def __init__(self, num_samples: int, length: int, num_keys: int, num_values: int, seed: int):
+    def __init__(
+        self, num_samples: int, length: int, num_keys: int, num_values: int, seed: int, num_queries: int = 1
+    ):
+        if num_queries > length - length // 2:
+            raise ConfigError(
+                f"data.num_queries must be at most half of data.length ({length - length // 2}), got {num_queries}"
+            )
         if 2 * num_keys > length // 2:
             raise ConfigError(
                 f"data.num_keys must be at most data.length / 4 ({length // 4}) to fit the pairs in the first half, "
                 f"got {num_keys}"
             )
         self.num_samples, self.length, self.seed = num_samples, length, seed
-        self.num_keys, self.num_values = num_keys, num_values
+        self.num_keys, self.num_values, self.num_queries = num_keys, num_values, num_queries
         self.vocab_size = 1 + num_keys + num_values
 
     def __len__(self) -> int:
         return self.num_samples
 
     def batch(self, indices, rng=None):
-        keys, blanks = self.num_keys, self.length // 2 - self.num_keys
-        count = 2 * keys + blanks + 1
+        keys, half = self.num_keys, self.length // 2
+        slots, free = half - keys, self.length - 1 - half
+        sizes = np.cumsum([keys, keys, slots, free])
+        count = sizes[-1] + self.num_queries
         draws = np.stack([np.random.default_rng([self.seed, int(i)]).random(count) for i in indices])
-        keys_BK = draws[:, :keys].argsort(axis=1) + 1
-        values_BK = (draws[:, keys : 2 * keys] * self.num_values).astype(np.int64) + 1 + keys
+        keys_draw, values_draw, slots_draw, places_draw, queries_draw = np.split(draws, sizes, axis=1)
+        keys_BK = keys_draw.argsort(axis=1) + 1
+        values_BK = (values_draw * self.num_values).astype(np.int32) + 1 + keys
         # Pairs as single slots among blanks: any choice of slots is a choice of places without overlap.
-        slots_BK = np.sort(draws[:, 2 * keys : -1].argsort(axis=1)[:, :keys], axis=1)
-        places_BK = slots_BK + np.arange(keys)
-        asked_B = (draws[:, -1] * keys).astype(np.int64)
-        rows, each = np.zeros((len(draws), self.length + 1), np.int32), np.arange(len(draws))
-        rows[each[:, None], places_BK] = keys_BK
-        rows[each[:, None], places_BK + 1] = values_BK
-        rows[:, -2], rows[:, -1] = keys_BK[each, asked_B], values_BK[each, asked_B]
-        batch = _next_token(rows)
-        batch["weights"][:, :-1] = 0
-        return batch
+        places_BK = np.sort(slots_draw.argsort(axis=1)[:, :keys], axis=1) + np.arange(keys)
+        inputs = np.zeros((len(draws), self.length), np.int32)
+        np.put_along_axis(inputs, places_BK, keys_BK.astype(np.int32), axis=1)
+        np.put_along_axis(inputs, places_BK + 1, values_BK, axis=1)
+        last = np.full((len(draws), 1), self.length - 1)
+        asked_at = np.concatenate([half + places_draw.argsort(axis=1)[:, : self.num_queries - 1], last], axis=1)
+        asked = (queries_draw * keys).astype(np.int64)
+        np.put_along_axis(inputs, asked_at, np.take_along_axis(keys_BK, asked, axis=1).astype(np.int32), axis=1)
+        targets, weights = np.zeros_like(inputs), np.zeros(inputs.shape, np.float32)
+        np.put_along_axis(targets, asked_at, np.take_along_axis(values_BK, asked, axis=1), axis=1)
+        np.put_along_axis(weights, asked_at, np.float32(1), axis=1)
+        return {"inputs": inputs, "targets": targets, "weights": weights}
 
 
 class Subset(Source):

@@ -11,9 +11,11 @@ from fftnet_jax.config import ConfigError
 from fftnet_jax.generation.sampling import Sampling, sample
 from fftnet_jax.models import Decoder
 
+SAMPLING = Sampling()
+
 
 def generate(
-    model: Decoder, params: dict, prompt_BN, max_new_tokens: int, how: Sampling = Sampling(), seed: int = 0
+    model: Decoder, params: dict, prompt_BN, max_new_tokens: int, how: Sampling = SAMPLING, seed: int = 0
 ) -> Iterator[np.ndarray]:
     """Yields one array (B,) of new token ids at a time, `max_new_tokens` of them.
 
@@ -29,6 +31,9 @@ def generate(
     context_BN = np.asarray(prompt_BN, np.int32)
     if context_BN.ndim != 2 or 0 in context_BN.shape:
         raise ConfigError(f"the prompt must hold at least one token, got ids of shape {context_BN.shape}")
+    vocab = model.config.vocab_size
+    if context_BN.min() < 0 or context_BN.max() >= vocab:
+        raise ConfigError(f"token ids must be in 0..{vocab - 1}, got {context_BN.min()}..{context_BN.max()}")
     if max_new_tokens < 0:
         raise ConfigError(f"max_new_tokens must be at least 0, got {max_new_tokens}")
     prefill, step = _compiled(model, how)

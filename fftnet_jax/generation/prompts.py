@@ -18,6 +18,8 @@ def read_prompts(texts: list[str] | None, file: str | None) -> list[str]:
     for prompt in prompts:
         if not prompt:
             raise ConfigError("--prompt must hold at least one character, got ''")
+        if any("\ud800" <= character <= "\udfff" for character in prompt):  # what Python makes of stray bytes
+            raise ConfigError(f"--prompt must be UTF-8, got {prompt!r}")
     return prompts
 
 

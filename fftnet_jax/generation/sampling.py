@@ -24,7 +24,7 @@ class Sampling:
 
     def __post_init__(self):
         if not 0 <= self.temperature < float("inf"):
-            raise ConfigError(f"temperature must be at least 0 (0 is greedy), got {self.temperature}")
+            raise ConfigError(f"temperature must be a finite number, at least 0 (0 is greedy), got {self.temperature}")
         if self.top_k < 0:
             raise ConfigError(f"top_k must be at least 0 (0 allows all tokens), got {self.top_k}")
         if not 0 < self.top_p <= 1:
@@ -35,7 +35,8 @@ def sample(logits_BV: jax.Array, key: jax.Array, how: Sampling) -> jax.Array:
     """One token per row, (B,) int32, from float32 logits (B, V)."""
     if how.temperature == 0:
         return logits_BV.argmax(axis=-1)
-    logits_BV = keep_top(logits_BV / how.temperature, how.top_k, how.top_p)
+    below_BV = logits_BV - logits_BV.max(axis=-1, keepdims=True)  # at most 0: no temperature makes it overflow to nan
+    logits_BV = keep_top(below_BV / max(how.temperature, 1e-30), how.top_k, how.top_p)
     return jax.random.categorical(key, logits_BV, axis=-1)
 
 
@@ -47,7 +48,8 @@ def keep_top(logits_BV: jax.Array, top_k: int = 0, top_p: float = 1.0) -> jax.Ar
     vocab = logits_BV.shape[-1]
     if 0 < top_k < vocab:
         _, kept_BK = jax.lax.top_k(logits_BV, top_k)  # by place, so that ties don't let in more than k
-        kept_BV = jax.nn.one_hot(kept_BK, vocab, dtype=bool).any(axis=-2)
+        nothing_BV = jnp.zeros(logits_BV.shape, bool)
+        kept_BV = jnp.put_along_axis(nothing_BV, kept_BK, True, axis=-1, inplace=False)
         logits_BV = jnp.where(kept_BV, logits_BV, -jnp.inf)
     if top_p < 1:
         order_BV = jnp.argsort(-logits_BV, axis=-1)

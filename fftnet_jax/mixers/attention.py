@@ -61,7 +61,7 @@ def rotate(x_BNHK: jax.Array, positions_N: jax.Array, base: float = 10_000.0) ->
     """Rotary position embedding of (B, N, H, K) at the given positions; K even."""
     half = x_BNHK.shape[-1] // 2
     frequency_K = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle_N1K = (positions_N.astype(jnp.float32)[:, None] * frequency_K)[:, None, :]
-    cos, sin = jnp.cos(angle_N1K).astype(x_BNHK.dtype), jnp.sin(angle_N1K).astype(x_BNHK.dtype)
+    angle_N1K = positions_N.astype(jnp.float32)[:, None, None] * frequency_K[None, None]
+    cos, sin = jnp.cos(angle_N1K).astype(x_BNHK.dtype)[None], jnp.sin(angle_N1K).astype(x_BNHK.dtype)[None]
     a, b = x_BNHK[..., :half], x_BNHK[..., half:]
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)

@@ -36,16 +36,21 @@ class SpectralModes(nn.Module):
     def __call__(self, length: int) -> jax.Array:
         log_decay_M = self.param("log_decay", self._initial_log_decay)
         frequency_M = self.param("frequency", self._initial_frequency)
-        mix_MD = self.param("mix", nn.initializers.normal(self.modes**-0.5), (2 * self.modes, self.width))
+        mix_MD = self.param("mix", self._initial_mix, (2 * self.modes, self.width))
         t_L1 = jnp.arange(length, dtype=jnp.float32)[:, None]
-        envelope_LM = jnp.exp(-t_L1 * jnp.exp(log_decay_M))
-        angle_LM = t_L1 * frequency_M
+        envelope_LM = jnp.exp(-t_L1 * jnp.exp(log_decay_M)[None])
+        angle_LM = t_L1 * frequency_M[None]
         basis_LM = jnp.concatenate([envelope_LM * jnp.cos(angle_LM), envelope_LM * jnp.sin(angle_LM)], axis=1)
         return basis_LM @ mix_MD
 
     def _initial_log_decay(self, key):
         # Decay times from one token to the horizon, evenly in the logarithm.
         return -jnp.linspace(0.0, jnp.log(float(self.horizon)), self.modes)
+
+    def _initial_mix(self, key, shape):
+        # The mean of the modes that only decay, a slow fall over all time scales, and a little of everything.
+        mix_MD = 0.2 * jax.random.normal(key, shape) * shape[0] ** -0.5
+        return mix_MD.at[: self.modes : 2].add(2.0 / self.modes)
 
     def _initial_frequency(self, key):
         # Half of the modes only decay, the others oscillate within their own decay time.
@@ -71,9 +76,9 @@ class CausalFFTNet(nn.Module):
     causal = True
 
     def setup(self):
-        self.qkv = nn.Dense(3 * self.width, use_bias=False, dtype=self.dtype)
+        self.qkv = nn.Dense(3 * self.width, use_bias=False, dtype=self.dtype, kernel_init=_matched_gates)
         self.out = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
-        self.taps = self.param("taps", _identity_taps, (self.short_filter, 3 * self.width))
+        self.taps = self.param("taps", _shifted_taps, (self.short_filter, 3 * self.width))
         self.skip = self.param("skip", nn.initializers.ones, (self.width,))
         self.filter = SpectralModes(self.width, self.modes, self.horizon)
 
@@ -108,7 +113,7 @@ class CausalFFTNet(nn.Module):
 
     def frequency_response(self, points: int) -> jax.Array:
         """Magnitude (F, D) of the global filter with its skip, at F frequencies from 0 to Nyquist."""
-        return jnp.abs(jnp.fft.rfft(self.filter(2 * points - 2), axis=0) + self.skip)
+        return jnp.abs(jnp.fft.rfft(self.filter(2 * points - 2), axis=0) + self.skip[None].astype(jnp.complex64))
 
     def _extend(self, x_BND, cache):
         length, start = x_BND.shape[1], cache["position"]
@@ -126,10 +131,22 @@ class CausalFFTNet(nn.Module):
         return q_BND, k_BND * v_BND
 
     def _out(self, q_BND, u_BND, y_BND):
-        return self.out(q_BND * (y_BND + self.skip * u_BND.astype(jnp.float32)).astype(self.dtype))
+        return self.out(q_BND * (y_BND + self.skip[None, None] * u_BND.astype(jnp.float32)).astype(self.dtype))
 
 
-def _identity_taps(key, shape):
-    """The current token passes, earlier ones a little."""
+def _matched_gates(key, shape, dtype=jnp.float32):
+    """q and k start equal, so that a token finds its own kind in the past from the first step on."""
+    _, k_DD, v_DD = jnp.split(nn.initializers.lecun_normal()(key, shape, dtype), 3, axis=1)
+    return jnp.concatenate([k_DD, k_DD, v_DD], axis=1)
+
+
+def _shifted_taps(key, shape):
+    """Each channel starts as its current token, half of k's as the token before it, so that v follows what k names.
+
+    Source of the shift: H3 (Dao et al. 2022, arXiv 2212.14052), section 3.1.
+    """
+    taps, width = shape[0], shape[1] // 3
+    lag_D = jnp.arange(width) % min(2, taps)
+    none_D = jnp.zeros_like(lag_D)
     taps_KD = 0.1 * jax.random.normal(key, shape)
-    return taps_KD.at[0].add(1.0)
+    return taps_KD.at[jnp.concatenate([none_D, lag_D, none_D]), jnp.arange(3 * width)].add(1.0)

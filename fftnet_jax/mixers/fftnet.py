@@ -51,10 +51,10 @@ class AdaptiveSpectralFilter(nn.Module):
         """Filters the spectrum `X_BND` of `u_BND`; both (B, N, D)."""
         context_BD = u_BND.astype(jnp.float32).mean(axis=1)
         delta = self.mlp[1](jax.nn.relu(self.mlp[0](context_BD)))
-        gain_BPD = self.base + delta.reshape(-1, self.rows, self.width)
+        gain_BPD = self.base[None] + delta.reshape(-1, self.rows, self.width)
         if self.kind == "frequency":
             gain_BPD = jnp.einsum("np,bpd->bnd", _interpolation(jnp.fft.fftfreq(X_BND.shape[1]), self.rows), gain_BPD)
-        return X_BND * gain_BPD
+        return X_BND * gain_BPD.astype(X_BND.dtype)
 
     def frequency_response(self, points: int) -> jax.Array:
         """Magnitude (F, D) of the learned base, at F frequencies from 0 to Nyquist."""
@@ -70,7 +70,7 @@ class ModReLU(nn.Module):
 
     @nn.compact
     def __call__(self, Z_BND: jax.Array) -> jax.Array:
-        return modrelu(Z_BND, self.param("bias", nn.initializers.zeros, (self.width,)))
+        return modrelu(Z_BND, self.param("bias", nn.initializers.zeros, (self.width,))[None, None])
 
 
 class FFTNet(nn.Module):

@@ -8,6 +8,13 @@ from fftnet_jax.config import ModelConfig
 from fftnet_jax.mixers import build_mixer
 
 
+ACTIVATIONS = {
+    "gelu": lambda x: nn.gelu(x, approximate=False),
+    "gelu_tanh": nn.gelu,
+    "relu2": lambda x: jnp.square(nn.relu(x)),
+}
+
+
 class FeedForward(nn.Module):
     """Dense → activation → dense, per token."""
 
@@ -19,8 +26,7 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x_BND: jax.Array) -> jax.Array:
         hidden = nn.Dense(self.hidden, dtype=self.dtype, name="up")(x_BND)
-        hidden = nn.gelu(hidden, approximate=False) if self.activation == "gelu" else jnp.square(nn.relu(hidden))
-        return nn.Dense(self.width, dtype=self.dtype, name="down")(hidden)
+        return nn.Dense(self.width, dtype=self.dtype, name="down")(ACTIVATIONS[self.activation](hidden))
 
 
 class Block(nn.Module):

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax.config import ModelConfig
+from fftnet_jax.config import MIXERS, ConfigError, ModelConfig
 from fftnet_jax.models.block import Block
 from fftnet_jax.models.encoder import Encoder
 
@@ -21,6 +21,12 @@ class Decoder(Encoder):
     `prefill` may be called again to add several tokens at once. The cache holds `length` tokens;
     what is added beyond them is undefined (shapes are fixed and the count is traced).
     """
+
+    def __post_init__(self):
+        for name in self.config.mixers:
+            if not MIXERS[name]:
+                raise ConfigError(f"a Decoder needs causal mixers, such as 'causal_fftnet', got {name!r}")
+        super().__post_init__()
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int) -> dict:

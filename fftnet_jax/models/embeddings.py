@@ -47,5 +47,5 @@ class Embeddings(nn.Module):
 def sinusoids(positions_N: jax.Array, width: int, base: float = 10_000.0) -> jax.Array:
     """Sines on even and cosines on odd channels, (N, D); Vaswani et al. 2017, section 3.5."""
     frequency_F = jnp.exp(jnp.arange(0, width, 2, dtype=jnp.float32) * (-jnp.log(base) / width))
-    angle_NF = positions_N.astype(jnp.float32)[:, None] * frequency_F
+    angle_NF = positions_N.astype(jnp.float32)[:, None] * frequency_F[None]
     return jnp.stack([jnp.sin(angle_NF), jnp.cos(angle_NF)], axis=-1).reshape(-1, width)

@@ -53,4 +53,4 @@ class Encoder(nn.Module):
         if not self.config.tie_head:
             return self.head(x).astype(jnp.float32)
         logits = self.embeddings.attend(x).astype(jnp.float32)
-        return logits + self.head_bias if self.config.head_bias else logits
+        return logits + jnp.expand_dims(self.head_bias, range(logits.ndim - 1)) if self.config.head_bias else logits

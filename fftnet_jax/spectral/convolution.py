@@ -30,15 +30,16 @@ def causal_convolution(u_BND: jax.Array, h_LD: jax.Array, form: str = "auto") ->
 def short_convolution(x_BND: jax.Array, taps_KD: jax.Array) -> jax.Array:
     """Causal depthwise convolution with few taps, as a sum of shifted slices; keeps the dtype of x."""
     taps, length = taps_KD.shape[0], x_BND.shape[1]
+    taps_KD = taps_KD.astype(x_BND.dtype)
     padded_BMD = jnp.pad(x_BND, ((0, 0), (taps - 1, 0), (0, 0)))
     return sum(
-        taps_KD[lag].astype(x_BND.dtype) * jax.lax.slice_in_dim(padded_BMD, taps - 1 - lag, taps - 1 - lag + length, axis=1)
+        taps_KD[lag][None, None] * jax.lax.slice_in_dim(padded_BMD, taps - 1 - lag, taps - 1 - lag + length, axis=1)
         for lag in range(taps)
     )
 
 
 def fast_length(minimum: int) -> int:
-    """Smallest 2^a 3^b 5^c that is at least `minimum`, a length that FFTs handle fast."""
+    """Smallest 2^a 3^b 5^c, b and c up to 3, that is at least `minimum`: a length that FFTs handle fast."""
     best = 1 << (minimum - 1).bit_length()
     for fives in (1, 5, 25, 125):
         for threes in (1, 3, 9, 27):
@@ -61,4 +62,4 @@ def _fft(u_BND, h_LD):
     size = fast_length(length + h_LD.shape[0] - 1)  # room for the whole linear convolution
     U_BDF = jnp.fft.rfft(u_BND.swapaxes(1, 2), n=size)
     H_DF = jnp.fft.rfft(h_LD.T, n=size)
-    return jnp.fft.irfft(U_BDF * H_DF, n=size)[..., :length].swapaxes(1, 2)
+    return jnp.fft.irfft(U_BDF * H_DF[None], n=size)[..., :length].swapaxes(1, 2)

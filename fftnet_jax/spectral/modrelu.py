@@ -13,4 +13,5 @@ def modrelu(z: jax.Array, bias: jax.Array) -> jax.Array:
     the epsilon of the original FFTNet code.
     """
     magnitude = jnp.abs(z)
-    return jax.nn.relu(magnitude + bias) / (magnitude + EPSILON) * z
+    gain = jax.nn.relu(magnitude + bias) / (magnitude + EPSILON)
+    return gain.astype(z.dtype) * z

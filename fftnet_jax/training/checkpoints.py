@@ -15,7 +15,7 @@ from fftnet_jax.training.state import TrainState
 class Checkpoints:
     """The `checkpoints/` folder of a run: one subfolder per step, with the items params, rest, data and meta."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, read_only: bool = False):
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(2),
@@ -24,12 +24,21 @@ class Checkpoints:
                 ),
             ]
         )
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, best_fn=_val_loss, best_mode="min")
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy,
+            best_fn=_val_loss,
+            best_mode="min",
+            # Not Orbax's own read_only, which prints a warning.
+            create=not read_only,
+            save_root_metadata=not read_only,
+            cleanup_tmp_directories=not read_only,  # what a kill left half written
+        )
         self.manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
     def save(self, state: TrainState, iterator, meta: dict, val_loss: float | None) -> None:
         """Starts writing `state` under its step; `val_loss` only if it was measured at this very step."""
-        metrics = None if val_loss is None else {"val/loss": val_loss if math.isfinite(val_loss) else math.inf}
+        # Orbax warns about steps without the metric; NaN it would rank as best.
+        metrics = {"val/loss": val_loss if val_loss is not None and math.isfinite(val_loss) else math.inf}
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(state.params),
             rest=ocp.args.StandardSave(_rest(state)),
@@ -39,7 +48,11 @@ class Checkpoints:
         self.manager.save(int(state.step), args=items, metrics=metrics)
 
     def restore(self, state: TrainState, iterator) -> tuple[TrainState, dict] | None:
-        """The latest state, shaped and placed like `state`, with its meta data; moves `iterator`; None if there is none."""
+        """The latest state, shaped and placed like `state`, with its meta data; moves `iterator`; None if there is none.
+
+        Raises:
+          ConfigError: it is damaged.
+        """
         step = self.manager.latest_step()
         if step is None:
             return None
@@ -49,27 +62,39 @@ class Checkpoints:
             data=grain.checkpoint.CheckpointRestore(iterator),
             meta=ocp.args.JsonRestore(),
         )
-        found = self.manager.restore(step, args=items)
+        found = self._read(step, items)
         return state.replace(params=found["params"], **found["rest"]), found["meta"]
 
     def restore_params(self, params, which: str = "best") -> tuple[dict, int]:
         """Parameters shaped and placed like `params` (arrays or their shapes) of the best or latest step, and that step.
 
         Raises:
-          ConfigError: there is no checkpoint.
+          ConfigError: there is no checkpoint, or it is damaged.
         """
-        best = self.manager.best_step() if which == "best" else None
-        step = self.manager.latest_step() if best is None else best
+        step = self.manager.latest_step()
+        if which == "best" and step is not None:
+            best = self.manager.best_step()
+            measured = best is not None and math.isfinite(_val_loss(self.manager.metrics(best)))
+            step = best if measured else step
         if step is None:
             raise ConfigError(f"no checkpoint in {self.manager.directory}; train first")
         args = ocp.args.Composite(params=ocp.args.StandardRestore(_abstract(params)))
-        return self.manager.restore(step, args=args)["params"], step
+        return self._read(step, args)["params"], step
 
     def wait(self) -> None:
         self.manager.wait_until_finished()
 
     def close(self) -> None:
         self.manager.close()
+
+    def _read(self, step: int, items):
+        try:
+            return self.manager.restore(step, args=items)
+        except Exception as error:  # Orbax and its stores raise many kinds
+            raise ConfigError(
+                f"checkpoint {self.manager.directory / str(step)} can't be read ({type(error).__name__}); "
+                f"delete that folder to go on from the one before"
+            ) from error
 
 
 def _val_loss(metrics) -> float:

@@ -1,6 +1,7 @@
 """A run's folder: its configuration, its metrics file, and who may use it."""
 
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -32,7 +33,9 @@ class RunFolder:
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
-            raise ConfigError(f"--workdir must be a folder that can be written, got {self.path}: {error.strerror}") from error
+            raise ConfigError(
+                f"--workdir must be a folder that can be written, got {self.path}: {error.strerror}"
+            ) from error
         if (self / "config.json").exists():
             changed = [line for line in differences(self._read(), values) if not line.startswith(FREE_FIELDS)]
             if changed:
@@ -49,21 +52,30 @@ class RunFolder:
           ConfigError: there is none, or it can't be read.
         """
         if not (self / "config.json").is_file():
-            raise ConfigError(f"--workdir must be a folder that train.py wrote; {self.path} has no config.json")
+            raise ConfigError(f"--workdir must be a folder that train.py wrote, and {self.path} has no config.json")
         values = self._read()
         values.pop("data_fingerprint", None)
-        return from_dict(values)
+        try:
+            config = from_dict(values)
+        except ConfigError as error:
+            raise ConfigError(f"{self / 'config.json'}: {error}") from error
+        if not config.model.vocab_size:  # train.py fills it in
+            raise ConfigError(f"{self / 'config.json'}: model.vocab_size must be at least 1, got 0")
+        return config
+
+    def has_checkpoint(self) -> bool:
+        return any(path.name.isdigit() for path in (self / "checkpoints").glob("*"))
 
     def keep_metrics_until(self, step: int) -> None:
         """Drops metric lines after `step`: the resumed run writes them again."""
         file = self / "metrics.jsonl"
         if file.exists():
-            lines = [json.dumps(row) for row in read_metrics(file) if row["step"] <= step]
+            lines = [to_json(row) for row in read_metrics(file) if row["step"] <= step]
             write_text(file, "".join(line + "\n" for line in lines))
 
     def add_metrics(self, row: dict) -> None:
         with (self / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(to_json(row) + "\n")
 
     def _read(self) -> dict:
         file = self / "config.json"
@@ -85,6 +97,12 @@ def read_metrics(file: Path) -> list[dict]:
         except ValueError:
             continue
     return rows
+
+
+def to_json(values: dict, indent: int | None = None) -> str:
+    """JSON, with null for NaN and infinity, which it doesn't have."""
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    return json.dumps(finite, indent=indent, allow_nan=False)
 
 
 def write_text(path: Path, text: str) -> None:

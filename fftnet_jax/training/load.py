@@ -100,7 +100,7 @@ def restore_params(folder: RunFolder, model: Encoder, which: str) -> tuple[dict,
     shapes = jax.eval_shape(lambda: fresh_params(model, 0))
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shapes = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes)
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     try:
         return checkpoints.restore_params(shapes, which)
     finally:

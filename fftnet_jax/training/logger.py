@@ -17,16 +17,23 @@ class Logger:
 
     def __init__(self, folder: RunFolder, num_steps: int, start: int):
         self.folder = folder
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
+        # What an earlier process wrote beyond `start` is written again.
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         # Without a terminal, a line now and then is enough.
         interval = 0.2 if sys.stderr.isatty() else 10.0
-        self.bar = tqdm(total=num_steps, initial=start, unit="step", mininterval=interval, maxinterval=interval * 2)
-        self._time, self._step, self._paused = time.monotonic(), start, 0.0
+        self.bar = tqdm(
+            total=num_steps,
+            initial=start,
+            unit="step",
+            mininterval=interval,
+            maxinterval=interval * 2,
+            disable=start >= num_steps,
+        )
+        self._time, self._step, self._paused, self._rate = time.monotonic(), start, 0.0, 0.0
 
-    def progress(self, step: int, loss: float, tokens_per_step: int) -> None:
-        rate = self.bar.format_dict["rate"]
-        speed = f"{rate * tokens_per_step:,.0f} tokens/s" if rate else "compiling"
-        self.bar.set_postfix_str(f"loss {loss:.3f}, {speed}", refresh=False)
+    def progress(self, step: int, loss: float) -> None:
+        speed = f", {self._rate:,.0f} tokens/s" if self._rate else ""
+        self.bar.set_postfix_str(f"loss {loss:.3f}{speed}", refresh=False)
         self.bar.update(step - self.bar.n)
 
     def speed(self, step: int, tokens_per_step: int) -> float:
@@ -34,7 +41,8 @@ class Logger:
         seconds = time.monotonic() - self._time - self._paused
         tokens = (step - self._step) * tokens_per_step
         self._time, self._step, self._paused = time.monotonic(), step, 0.0
-        return tokens / max(seconds, 1e-9)
+        self._rate = tokens / max(seconds, 1e-9)
+        return self._rate
 
     def pause(self):
         """Context whose time does not count as training (evaluation, checkpoints)."""
@@ -58,7 +66,9 @@ class Logger:
         for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
             values = np.asarray(leaf, np.float32).ravel()
             if np.isfinite(values).all():
-                self.board.add_histogram(f"{kind}/{jax.tree_util.keystr(path, simple=True, separator='/')}", values, step)
+                self.board.add_histogram(
+                    f"{kind}/{jax.tree_util.keystr(path, simple=True, separator='/')}", values, step
+                )
 
     def filters(self, responses: list, step: int) -> None:
         """The picture filters.png, in the folder and in TensorBoard."""

@@ -1,7 +1,7 @@
 """The training run: data, steps, evaluation, checkpoints and logs around the train step."""
 
+import contextlib
 import dataclasses
-import json
 import math
 import sys
 from pathlib import Path
@@ -13,9 +13,9 @@ from fftnet_jax.data import Dataset, load_dataset, tokenizers, train_batches
 from fftnet_jax.models import build_model
 from fftnet_jax.training.checkpoints import Checkpoints
 from fftnet_jax.training.evaluation import make_evaluate, test_figures
-from fftnet_jax.training.folder import RunFolder, read_metrics, write_text
+from fftnet_jax.training.folder import RunFolder, read_metrics, to_json, write_text
 from fftnet_jax.training.interrupt import Interrupt
-from fftnet_jax.training.load import load, resolve_sizes
+from fftnet_jax.training.load import fresh_params, load, resolve_sizes
 from fftnet_jax.training.logger import Logger
 from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
 from fftnet_jax.training.plots import plot_loss
@@ -25,14 +25,14 @@ from fftnet_jax.training.state import TrainState, init_state, parameter_table
 from fftnet_jax.training.step import make_gradients, make_train_step
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818
     """The run was asked to stop; everything up to `step` is saved."""
 
     def __init__(self, step: int):
         super().__init__(f"stopped after step {step}, saved; the same command goes on from there")
 
 
-class Diverged(Exception):
+class Diverged(Exception):  # noqa: N818
     """Too many non-finite losses in a row."""
 
 
@@ -47,18 +47,20 @@ def train(config: Config, workdir: str | Path) -> dict:
     dataset = load_dataset(config.data, config.model.family, config.seed)
     config = resolve(config, dataset)
     mesh = build_mesh()
-    check_divisible(config.data.batch_size, config.training.accumulation, mesh)
+    check_divisible(config, mesh)
     check_prompt(config, dataset)
     folder = RunFolder(workdir)
+    # Read before the folder is claimed, so that a wrong one leaves nothing behind; a resumed run needs it no more.
+    initial = other_params(config) if config.training.init_from and not folder.has_checkpoint() else None
     folder.claim(config, dataset.fingerprint)
     if dataset.tokenizer:
         tokenizers.save(dataset.tokenizer, folder.path)
-    run = Run(config, dataset, folder, mesh)
-    try:
-        run.fit()
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(folder / "checkpoints")))
+        with Interrupt() as interrupt:
+            run = stack.enter_context(contextlib.closing(Run(config, dataset, folder, mesh, checkpoints, initial)))
+            run.fit(interrupt)
         return run.finish()
-    finally:
-        run.close()
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
@@ -80,9 +82,10 @@ def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
 class Run:
     """One run in progress: what the loop's parts share."""
 
-    def __init__(self, config: Config, dataset: Dataset, folder: RunFolder, mesh):
+    def __init__(self, config: Config, dataset: Dataset, folder: RunFolder, mesh, checkpoints: Checkpoints, initial):
+        """`initial` holds parameters to start from instead of fresh ones, or is None."""
         c, t = config, config.training
-        self.config, self.dataset, self.folder, self.mesh = config, dataset, folder, mesh
+        self.config, self.dataset, self.folder, self.mesh, self.checkpoints = config, dataset, folder, mesh, checkpoints
         self.model = build_model(c.model)
         self.schedule = learning_rate_schedule(t, t.num_steps, steps_per_epoch(dataset, c.data.batch_size))
         optimizer = build_optimizer(t, self.schedule)
@@ -91,32 +94,31 @@ class Run:
         self.evaluate = make_evaluate(self.model, t.eval_batch_size or c.data.batch_size, mesh)
         self.gradients = jax.jit(make_gradients(self.model, c.seed, t.accumulation))
         self.iterator = train_batches(dataset.train, c.data.batch_size, c.seed)
-        self.checkpoints = Checkpoints(folder / "checkpoints")
-        self.state, self.best = self._start(init_state(self.model, optimizer, c.seed, mesh))
+        self.state, self.best = self._start(init_state(self.model, optimizer, c.seed, mesh), initial)
         self.tokens_per_step = c.data.batch_size * c.data.length
         self.logger = Logger(folder, t.num_steps, int(self.state.step))
 
-    def fit(self) -> None:
-        """Runs the remaining steps."""
+    def fit(self, interrupt: Interrupt) -> None:
+        """Runs the remaining steps, or as many as `interrupt` allows."""
         t, start = self.config.training, int(self.state.step)
         pending = None  # metrics of the step before: read after the next one is under way, so that nothing waits
-        with Interrupt() as interrupt:
-            for step in range(start + 1, t.num_steps + 1):
-                batch = jax.device_put(next(self.iterator), batch_sharding(self.mesh))
-                if t.histogram_every and step % t.histogram_every == 0:
-                    self._log_histograms(batch, step)
-                self.state, metrics = self.train_step(self.state, batch)
-                if pending:
-                    self._log_step(*pending)
-                pending = (step, metrics)
-                last = step == t.num_steps or interrupt.requested
-                evaluate = _due(step, t.eval_every) or step == t.num_steps
-                if last or evaluate or _due(step, t.checkpoint_every):
-                    self._log_step(*pending, evaluate=evaluate, save=last or _due(step, t.checkpoint_every))
-                    pending = None
-                if interrupt.requested and step < t.num_steps:
-                    self.checkpoints.wait()
-                    raise Interrupted(step)
+        for step in range(start + 1, t.num_steps + 1):
+            batch = jax.device_put(next(self.iterator), batch_sharding(self.mesh))
+            if _due(step, t.histogram_every):
+                self._log_histograms(batch, step)
+            self.state, metrics = self.train_step(self.state, batch)
+            if pending:
+                self._log_step(*pending)
+            pending = (step, metrics)
+            stop = interrupt.requested  # read once: a signal from here on is for the next step
+            last = step == t.num_steps
+            evaluate, save = last or _due(step, t.eval_every), last or stop or _due(step, t.checkpoint_every)
+            if evaluate or save:
+                self._log_step(*pending, evaluate=evaluate, save=save)
+                pending = None
+            if stop and not last:
+                self.checkpoints.wait()
+                raise Interrupted(step)
         self.checkpoints.wait()
 
     def finish(self) -> dict:
@@ -125,40 +127,46 @@ class Run:
         figures = test_figures(self.evaluate(params, self.dataset.test), (self.dataset.characters or {}).get("test"))
         split = "validation" if self.dataset.test_is_validation else "test"
         figures = {**figures, "split": split, "step": step}
-        write_text(self.folder / "test_metrics.json", json.dumps(figures, indent=2) + "\n")
+        write_text(self.folder / "test_metrics.json", to_json(figures, indent=2) + "\n")
         self._plot()
         self.logger.close()
         best = f"; best validation loss {self.best:.4f}" if math.isfinite(self.best) else ""
-        say(f"{split} loss {figures['loss']:.4f}, accuracy {figures['accuracy']:.3f} with the parameters of step {step}{best}")
+        say(
+            f"{split} loss {figures['loss']:.4f}, accuracy {figures['accuracy']:.3f} with the parameters of step {step}{best}"
+        )
         say(f"everything is in {self.folder.path}/")
         print(sample_text(self.config, self.dataset, self.model, params), flush=True)
         return figures
 
     def close(self) -> None:
         self.logger.close()
-        self.checkpoints.close()
+        self.iterator.close()
 
-    def _start(self, state: TrainState) -> tuple[TrainState, float]:
+    def _start(self, state: TrainState, initial: dict | None) -> tuple[TrainState, float]:
         """The state to go on from: this run's latest checkpoint, another run's parameters, or the fresh one."""
         t = self.config.training
         say("parameters\n" + parameter_table(state.params))
         found = self.checkpoints.restore(state, self.iterator)
         if found is None:
             self.folder.keep_metrics_until(0)
-            if t.init_from:
-                state = state.replace(params=other_params(t.init_from, state.params))
+            if initial:
+                params = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), initial, state.params)
+                state = state.replace(params=params)
                 say(f"starting from the parameters of {t.init_from}")
             return state, math.inf
         state, meta = found
         step = int(state.step)
         self.folder.keep_metrics_until(step)
-        say(f"resuming {self.folder.path} after step {step} of {t.num_steps}")
+        if step < t.num_steps:
+            say(f"resuming {self.folder.path} after step {step} of {t.num_steps}")
+        else:
+            say(f"{self.folder.path} is finished, all {t.num_steps} steps; here are its figures again")
         return state, meta["best"] if meta["best"] is not None else math.inf
 
     def _log_step(self, step: int, metrics: dict, evaluate: bool = False, save: bool = False) -> None:
         """Reports one finished step; evaluates and saves after it if asked."""
         metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
-        self.logger.progress(step, metrics["loss"], self.tokens_per_step)
+        self.logger.progress(step, metrics["loss"])
         if metrics["skipped_in_a_row"] >= self.config.training.max_skipped:
             raise Diverged(self._diagnosis(step, metrics))
         if not (evaluate or _due(step, self.config.training.log_every)):
@@ -168,7 +176,7 @@ class Run:
             "train/loss": metrics["loss"],
             "learning_rate": float(self.schedule(step - 1)),
             "grad_norm": metrics["grad_norm"],
-            "skipped": int(self.state.skipped),
+            "skipped": metrics["skipped"],
             "tokens_per_second": self.logger.speed(step, self.tokens_per_step),
         }
         with self.logger.pause():
@@ -220,12 +228,17 @@ class Run:
         )
 
 
-def other_params(workdir: str, params: dict) -> dict:
-    """The best parameters of another run, placed like `params`; ConfigError unless the shapes agree."""
-    theirs = load(workdir).params
-    if jax.tree.map(jax.numpy.shape, theirs) != jax.tree.map(jax.numpy.shape, params):
+def other_params(config: Config) -> dict:
+    """The best parameters of the run that `training.init_from` names; ConfigError unless the shapes agree."""
+    workdir = config.training.init_from
+    try:
+        theirs = load(workdir).params
+    except ConfigError as error:
+        raise ConfigError(f"training.init_from: {error}") from error
+    ours = jax.eval_shape(lambda: fresh_params(build_model(config.model), 0))
+    if jax.tree.map(jax.numpy.shape, theirs) != jax.tree.map(jax.numpy.shape, ours):
         raise ConfigError(f"training.init_from must be a run with the same model sizes and vocabulary, got {workdir}")
-    return jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), theirs, params)
+    return theirs
 
 
 def say(text: str) -> None:

@@ -11,8 +11,7 @@ def plot_loss(rows: list[dict], path: Path, title: str) -> None:
     """Training and validation loss against the step, from the rows of metrics.jsonl."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    train = [(row["step"], row["train/loss"]) for row in rows if np.isfinite(row.get("train/loss", np.nan))]
-    val = [(row["step"], row["val/loss"]) for row in rows if np.isfinite(row.get("val/loss", np.nan))]
+    train, val = _points(rows, "train/loss"), _points(rows, "val/loss")
     if train:
         axes.plot(*zip(*train, strict=True), color="#9ecae1", linewidth=1, label="training, one batch")
     if val:
@@ -35,7 +34,9 @@ def plot_filters(responses: list[tuple[str, np.ndarray]], path: Path) -> None:
     for axes in panels[len(responses) :]:
         axes.set_axis_off()
     for axes, (title, magnitude_FD) in zip(panels, responses, strict=False):
-        image = axes.imshow(_decibels(magnitude_FD), aspect="auto", origin="lower", extent=(0, magnitude_FD.shape[1], 0, 0.5))
+        image = axes.imshow(
+            _decibels(magnitude_FD), aspect="auto", origin="lower", extent=(0, magnitude_FD.shape[1], 0, 0.5)
+        )
         axes.set(title=title, xlabel="channel (by spectral centroid)", ylabel="cycles per token")
         figure.colorbar(image, ax=axes, label="dB")
     figure.savefig(path, dpi=110)
@@ -44,6 +45,11 @@ def plot_filters(responses: list[tuple[str, np.ndarray]], path: Path) -> None:
 def read_picture(path: Path) -> np.ndarray:
     """A picture file as (H, W, 3) bytes, for TensorBoard."""
     return (matplotlib.image.imread(path)[..., :3] * 255).astype(np.uint8)
+
+
+def _points(rows: list[dict], name: str) -> list[tuple[int, float]]:
+    found = [(row["step"], row.get(name)) for row in rows]
+    return [(step, value) for step, value in found if value is not None and np.isfinite(value)]
 
 
 def _decibels(magnitude_FD: np.ndarray) -> np.ndarray:

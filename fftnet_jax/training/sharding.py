@@ -5,7 +5,7 @@ import re
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from fftnet_jax.config import ConfigError
+from fftnet_jax.config import Config, ConfigError
 
 # First match by parameter path wins. Everything is replicated: data parallelism needs no more.
 PARAMETER_RULES = ((r".*", PartitionSpec()),)
@@ -16,13 +16,17 @@ def build_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
-def check_divisible(batch_size: int, accumulation: int, mesh: Mesh) -> None:
-    """Raises ConfigError unless each micro-batch splits evenly over the mesh."""
-    parts = mesh.shape["data"] * accumulation
-    if batch_size % parts:
+def check_divisible(config: Config, mesh: Mesh) -> None:
+    """Raises ConfigError unless each micro-batch, and each evaluation batch, splits evenly over the mesh."""
+    devices, t = mesh.shape["data"], config.training
+    if config.data.batch_size % (devices * t.accumulation):
         raise ConfigError(
             f"data.batch_size must be a multiple of devices × training.accumulation "
-            f"({mesh.shape['data']} × {accumulation}), got {batch_size}"
+            f"({devices} × {t.accumulation}), got {config.data.batch_size}"
+        )
+    if t.eval_batch_size % devices:
+        raise ConfigError(
+            f"training.eval_batch_size must be a multiple of the devices ({devices}), got {t.eval_batch_size}"
         )
 
 

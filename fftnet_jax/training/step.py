@@ -23,7 +23,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         grads, sums = gradients(state.params, batch, state.step)
-        loss, grad_norm = sums["loss"] / sums["count"], optax.global_norm(grads)
+        loss, grad_norm = sums["loss"] / sums["count"], optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
         def update():
@@ -35,7 +35,8 @@ def make_train_step(
         state = TrainState(
             state.step + 1, params, opt_state, state.skipped + missed, (state.skipped_in_a_row + 1) * missed
         )
-        metrics = {"loss": loss, "grad_norm": grad_norm, "skipped_in_a_row": state.skipped_in_a_row}
+        metrics = {"loss": loss, "grad_norm": grad_norm}
+        metrics |= {"skipped": state.skipped, "skipped_in_a_row": state.skipped_in_a_row}
         return state, metrics
 
     return train_step

@@ -1,0 +1,219 @@
+"""Runs from start to end: the same figures however often a run is stopped, and everything that a run leaves."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from fftnet_jax.config import ConfigError
+from fftnet_jax.training import Diverged, Interrupted, load, train
+from fftnet_jax.training import loop as loop_module
+
+ROOT = Path(__file__).parents[2]
+MUON = (
+    "training.optimizer=muon",
+    "training.accumulation=2",
+    "model.num_layers=2",
+    "model.mixer=causal_stft,attention",
+    "data.tokenizer=byte",
+)
+# Trains like train.py, and kills itself without a warning once the numbers of step 22 are written.
+KILLED = """
+import os, signal, sys
+import train
+from fftnet_jax.training.loop import Run
+log_step = Run._log_step
+def log_and_die(self, step, *args, **kwargs):
+    log_step(self, step, *args, **kwargs)
+    if step == 22:
+        self.checkpoints.wait()
+        os.kill(os.getpid(), signal.SIGKILL)
+Run._log_step = log_and_die
+train.main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def trained_muon(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("muon") / "run"
+    train(tiny(*MUON), folder)
+    return folder
+
+
+def rows_of(folder):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        del row["tokens_per_second"]
+    return rows
+
+
+def state_of(folder):
+    """Bytes of everything in the last checkpoint's parameters, and in the best one's."""
+    runs = [load(folder, which) for which in ("latest", "best")]
+    return [(run.step, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(run.params)]) for run in runs]
+
+
+def assert_same_run(folder, undisturbed):
+    assert rows_of(folder) == rows_of(undisturbed)
+    assert state_of(folder) == state_of(undisturbed)
+    for name in ("test_metrics.json", "config.json", "tokenizer.json"):
+        assert (folder / name).read_text() == (undisturbed / name).read_text()
+
+
+@pytest.mark.parametrize("fixture, overrides", [("trained", ()), ("trained_muon", MUON)])
+def test_killed_run_goes_on_as_if_nothing_happened(fixture, overrides, experiment, tiny, tmp_path, request):
+    undisturbed, folder = request.getfixturevalue(fixture), tmp_path / "run"
+    flags = [f"--config.{override}" for override in overrides]
+    command = [sys.executable, "-c", KILLED, "--config", experiment, "--workdir", str(folder), *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert rows_of(folder)[-1]["step"] == 22
+    # What a kill in the middle of writing leaves: half a line, and half a checkpoint.
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 24, "train/lo')
+    half = folder / "checkpoints" / "24.orbax-checkpoint-tmp"
+    half.mkdir()
+    (half / "junk").write_text("junk")
+    train(tiny(*overrides), folder)
+    assert_same_run(folder, undisturbed)
+    assert not half.exists()
+
+
+def test_interrupted_run_goes_on_as_if_nothing_happened(trained, tiny, tmp_path, monkeypatch):
+    plan = {13: signal.SIGINT, 30: signal.SIGTERM}
+    log_step = loop_module.Run._log_step
+
+    def log_and_signal(self, step, *args, **kwargs):
+        log_step(self, step, *args, **kwargs)
+        if step in plan:
+            os.kill(os.getpid(), plan.pop(step))
+
+    monkeypatch.setattr(loop_module.Run, "_log_step", log_and_signal)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    folder = tmp_path / "run"
+    # Step 13 is reported while 14 is under way. 30 is reported in place, as it evaluates: the signal counts for step 31.
+    for step, overrides in ((14, ("training.log_every=3",)), (31, ())):
+        with pytest.raises(Interrupted, match=f"after step {step}, saved"):
+            train(tiny(*overrides, "training.log_every=2"), folder)
+        assert (folder / "checkpoints" / str(step)).is_dir()
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    train(tiny(), folder)
+    assert_same_run(folder, trained)
+
+
+def test_everything_is_there(trained):
+    for name in ("config.json", "metrics.jsonl", "loss.png", "filters.png", "test_metrics.json", "tokenizer.json"):
+        assert (trained / name).stat().st_size > 0, name
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    keys = {"step", "train/loss", "learning_rate", "grad_norm", "skipped", "tokens_per_second"}
+    evaluated = {"val/loss", "val/accuracy"}
+    assert [row["step"] for row in rows] == sorted({*range(2, 41, 2), 15})
+    for row in rows:
+        assert set(row) == (keys | evaluated if row["step"] in (15, 30, 40) else keys)
+        assert all(math.isfinite(value) for value in row.values())
+        assert row["tokens_per_second"] > 0
+    assert rows[-1]["val/loss"] < rows[0]["train/loss"] - 0.1, "nothing was learned"
+    steps = {int(path.name) for path in (trained / "checkpoints").iterdir()}
+    assert {36, 40} <= steps
+    assert len(steps) <= 3
+    assert not list(trained.glob(".*")), "temporary files were left"
+
+
+def test_finished_run_says_so_and_changes_nothing(trained, tiny, capsys):
+    def contents():
+        files = [path for path in trained.rglob("*") if path.is_file() and "tensorboard" not in path.parts]
+        return {path: path.read_bytes() for path in files if path.suffix != ".png"}
+
+    before = contents()
+    figures = train(tiny("training.log_every=7"), trained)  # log_every may differ: it only chooses rows
+    out, err = capsys.readouterr()
+    assert "is finished, all 40 steps" in err
+    assert figures["loss"] == json.loads((trained / "test_metrics.json").read_text())["loss"]
+    assert out.strip()
+    train(tiny(), trained)
+    assert contents() == before
+
+
+def test_other_configuration_is_refused_with_both_values(trained, tiny, text_file, tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.length: 16 there, 8 here"):
+        train(tiny("data.length=8"), trained)
+    other = tmp_path / "other.txt"
+    other.write_text(text_file.read_text()[:-5] + "sat a")
+    with pytest.raises(ConfigError, match="another configuration .*data_fingerprint: "):
+        train(tiny(f"data.text_file={other}"), trained)
+    (tmp_path / "moved").mkdir()
+    moved = text_file.rename(tmp_path / "moved" / "text.txt")
+    try:
+        train(tiny(f"data.text_file={moved}"), trained)  # the same text elsewhere is the same run
+    finally:
+        moved.rename(text_file)
+
+
+def test_init_from_starts_from_the_best_parameters_of_another_run(trained, tiny, tmp_path):
+    loss = json.loads((trained / "test_metrics.json").read_text())["loss"]
+    overrides = (
+        f"training.init_from={trained}",
+        "training.num_steps=1",
+        "training.learning_rate=1e-12",
+        "training.eval_every=0",
+        "training.checkpoint_every=0",
+        "training.num_steps=1",
+    )
+    figures = train(tiny(*overrides), tmp_path / "next")
+    assert figures["loss"] == pytest.approx(loss, rel=1e-5)
+    for wrong, words in (
+        ((f"training.init_from={trained}", "model.width=8"), "same model sizes"),
+        (("training.init_from=/nowhere",), "training.init_from: .*/nowhere has no config.json"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            train(tiny(*wrong), tmp_path / "wrong")
+        assert not (tmp_path / "wrong").exists()
+
+
+def test_divergence_stops_with_a_diagnosis_and_keeps_good_parameters(tiny, tmp_path):
+    folder = tmp_path / "run"
+    overrides = ("training.learning_rate=1e30", "training.clip_norm=0", "training.max_skipped=3", "training.log_every=1")
+    with pytest.raises(Diverged, match="3 non-finite losses in a row up to step") as info:
+        train(tiny(*overrides, "training.checkpoint_every=1"), folder)
+    assert "training.learning_rate" in str(info.value)
+    assert "\n" not in str(info.value)
+    text = (folder / "metrics.jsonl").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    rows = [json.loads(line) for line in text.splitlines()]
+    skipped = [row["skipped"] for row in rows]
+    assert skipped[0] == 0
+    assert skipped[-1] == 2, "the row of a step counts the losses up to that step"
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(load(folder, "latest").params))
+
+
+def test_step_compiles_once_and_steps_are_counted_exactly(tiny, tmp_path, monkeypatch):
+    runs = []
+    close = loop_module.Run.close
+    monkeypatch.setattr(loop_module.Run, "close", lambda run: (runs.append(run), close(run)))
+    train(tiny("training.num_steps=5", "training.eval_every=0", "training.checkpoint_every=0"), tmp_path / "run")
+    (run,) = runs
+    assert run.train_step._cache_size() == 1
+    assert int(run.state.step) == 5
+    rows = rows_of(tmp_path / "run")
+    assert [row["step"] for row in rows] == [2, 4, 5]
+    assert [row["step"] for row in rows if "val/loss" in row] == [5]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["5"]
+
+
+def test_epochs_become_steps(tiny):
+    from fftnet_jax.data import load_dataset
+
+    config = tiny("training.num_epochs=1.5", "training.eval_every_epochs=0.5", "data.stride=16")
+    dataset = load_dataset(config.data)
+    per_epoch = len(dataset.train) // 4
+    training = loop_module.resolve(config, dataset).training
+    assert training.num_steps == round(1.5 * per_epoch)
+    assert training.eval_every == round(0.5 * per_epoch)
