@@ -123,56 +123,50 @@ class Patterns(Source):
 
 
 class Recall(Source):
-    """Associative recall: key-value pairs in the first half, one of the keys at the end, and its value to predict.
+    """Associative recall: key-value pairs in the first half, keys alone in the second, and their values to predict.
 
-    Token 0 is blank, 1..num_keys are keys, the next num_values are values. Each key stands once, right before a random
-    value, at a random place in the first half. Only queries have weight: the last position, and `num_queries` - 1
-    random places of the second half, each a random key whose value is the target. Item `i` depends on (seed, i) alone.
+    Tokens 0..num_keys-1 are keys, the next num_values are values. A sequence draws one value per key. Its first half is
+    made of (key, value) pairs, every key at least once, in random order; its second half is random keys, and the last
+    `num_queries` positions of it have weight: their targets are their keys' values. With one query that is the last
+    token, and every pair is at least half a sequence away. Item `i` depends on (seed, i) alone.
 
     Raises:
-      ConfigError: the pairs don't fit.
+      ConfigError: the pairs or the queries don't fit.
     """
 
     def __init__(
         self, num_samples: int, length: int, num_keys: int, num_values: int, seed: int, num_queries: int = 1
     ):
-        if num_queries > length - length // 2:
+        half = length // 2
+        if num_keys > half // 2:
             raise ConfigError(
-                f"data.num_queries must be at most half of data.length ({length - length // 2}), got {num_queries}"
-            )
-        if 2 * num_keys > length // 2:
-            raise ConfigError(
-                f"data.num_keys must be at most data.length / 4 ({length // 4}) to fit the pairs in the first half, "
+                f"data.num_keys must be at most data.length / 4 ({half // 2}) to fit the pairs in the first half, "
                 f"got {num_keys}"
             )
+        if num_queries > length - half:
+            raise ConfigError(f"data.num_queries must be at most half of data.length ({length - half}), got {num_queries}")
         self.num_samples, self.length, self.seed = num_samples, length, seed
         self.num_keys, self.num_values, self.num_queries = num_keys, num_values, num_queries
-        self.vocab_size = 1 + num_keys + num_values
+        self.vocab_size = num_keys + num_values
 
     def __len__(self) -> int:
         return self.num_samples
 
     def batch(self, indices, rng=None):
-        keys, half = self.num_keys, self.length // 2
-        slots, free = half - keys, self.length - 1 - half
-        sizes = np.cumsum([keys, keys, slots, free])
-        count = sizes[-1] + self.num_queries
-        draws = np.stack([np.random.default_rng([self.seed, int(i)]).random(count) for i in indices])
-        keys_draw, values_draw, slots_draw, places_draw, queries_draw = np.split(draws, sizes, axis=1)
-        keys_BK = keys_draw.argsort(axis=1) + 1
-        values_BK = (values_draw * self.num_values).astype(np.int32) + 1 + keys
-        # Pairs as single slots among blanks: any choice of slots is a choice of places without overlap.
-        places_BK = np.sort(slots_draw.argsort(axis=1)[:, :keys], axis=1) + np.arange(keys)
-        inputs = np.zeros((len(draws), self.length), np.int32)
-        np.put_along_axis(inputs, places_BK, keys_BK.astype(np.int32), axis=1)
-        np.put_along_axis(inputs, places_BK + 1, values_BK, axis=1)
-        last = np.full((len(draws), 1), self.length - 1)
-        asked_at = np.concatenate([half + places_draw.argsort(axis=1)[:, : self.num_queries - 1], last], axis=1)
-        asked = (queries_draw * keys).astype(np.int64)
-        np.put_along_axis(inputs, asked_at, np.take_along_axis(keys_BK, asked, axis=1).astype(np.int32), axis=1)
+        keys, pairs = self.num_keys, self.length // 4
+        asked = self.length - 2 * pairs
+        draws = np.stack([np.random.default_rng([self.seed, int(i)]).random(keys + 2 * pairs + asked) for i in indices])
+        value_draw, key_draw, order_draw, asked_draw = np.split(draws, np.cumsum([keys, pairs, pairs]), axis=1)
+        values_BK = (value_draw * self.num_values).astype(np.int32) + keys
+        keys_BP = (key_draw * keys).astype(np.int64)
+        keys_BP[:, :keys] = np.arange(keys)  # every key at least once, before the order is drawn
+        keys_BP = np.take_along_axis(keys_BP, order_draw.argsort(axis=1), axis=1)
+        pairs_BPT = np.stack([keys_BP, np.take_along_axis(values_BK, keys_BP, axis=1)], axis=-1)
+        asked_BQ = (asked_draw * keys).astype(np.int64)
+        inputs = np.concatenate([pairs_BPT.reshape(len(draws), -1), asked_BQ], axis=1).astype(np.int32)
         targets, weights = np.zeros_like(inputs), np.zeros(inputs.shape, np.float32)
-        np.put_along_axis(targets, asked_at, np.take_along_axis(values_BK, asked, axis=1), axis=1)
-        np.put_along_axis(weights, asked_at, np.float32(1), axis=1)
+        targets[:, 2 * pairs :] = np.take_along_axis(values_BK, asked_BQ, axis=1)
+        weights[:, -self.num_queries :] = 1
         return {"inputs": inputs, "targets": targets, "weights": weights}
 
 

@@ -48,7 +48,7 @@ class Checkpoints:
         self.manager.save(int(state.step), args=items, metrics=metrics)
 
     def restore(self, state: TrainState, iterator) -> tuple[TrainState, dict] | None:
-        """The latest state, shaped and placed like `state`, with its meta data; moves `iterator`; None if there is none.
+        """The latest state, placed like `state`, with its meta data, or None if there is none; moves `iterator`.
 
         Raises:
           ConfigError: it is damaged.
@@ -66,7 +66,7 @@ class Checkpoints:
         return state.replace(params=found["params"], **found["rest"]), found["meta"]
 
     def restore_params(self, params, which: str = "best") -> tuple[dict, int]:
-        """Parameters shaped and placed like `params` (arrays or their shapes) of the best or latest step, and that step.
+        """Parameters of the best or latest step, placed like `params` (arrays or their shapes), and that step.
 
         Raises:
           ConfigError: there is no checkpoint, or it is damaged.

@@ -18,7 +18,9 @@ class Logger:
     def __init__(self, folder: RunFolder, num_steps: int, start: int):
         self.folder = folder
         # What an earlier process wrote beyond `start` is written again.
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        # The suffix keeps two starts within a second apart.
+        suffix = f".{start}"
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1, filename_suffix=suffix)
         # Without a terminal, a line now and then is enough.
         interval = 0.2 if sys.stderr.isatty() else 10.0
         self.bar = tqdm(

@@ -131,9 +131,7 @@ class Run:
         self._plot()
         self.logger.close()
         best = f"; best validation loss {self.best:.4f}" if math.isfinite(self.best) else ""
-        say(
-            f"{split} loss {figures['loss']:.4f}, accuracy {figures['accuracy']:.3f} with the parameters of step {step}{best}"
-        )
+        say(f"{split} loss {figures['loss']:.4f}, accuracy {figures['accuracy']:.3f}, parameters of step {step}{best}")
         say(f"everything is in {self.folder.path}/")
         print(sample_text(self.config, self.dataset, self.model, params), flush=True)
         return figures

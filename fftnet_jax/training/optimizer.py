@@ -30,33 +30,33 @@ def build_optimizer(config: TrainingConfig, schedule: optax.Schedule) -> optax.G
     """Clipping and AdamW, or Muon on the matrices inside blocks with AdamW on everything else."""
     c = config
     clip = optax.clip_by_global_norm(c.clip_norm) if c.clip_norm else optax.identity()
-    adamw = {"b1": c.beta1, "b2": c.beta2, "weight_decay": c.weight_decay}
+    adamw = optax.adamw(schedule, b1=c.beta1, b2=c.beta2, weight_decay=c.weight_decay, mask=_matrices)
     if c.optimizer == "adamw":
-        return optax.chain(clip, optax.adamw(schedule, mask=_matrices, **adamw))
+        return optax.chain(clip, adamw)
     muon = optax.contrib.muon(
         schedule,
         beta=c.momentum,
         weight_decay=c.weight_decay,
-        adam_b1=c.beta1,
-        adam_b2=c.beta2,
-        adam_weight_decay=c.weight_decay,
-        weight_decay_mask=_matrices,
         muon_weight_dimension_numbers=_muon_dimensions,
         consistent_rms=0.2,  # updates as large as AdamW's, so that both share one learning rate
     )
-    return optax.chain(clip, muon)
+    # Optax's Muon brings an AdamW of its own, which would decay vectors too.
+    return optax.chain(clip, optax.partition({"muon": muon, "adamw": adamw}, _labels))
 
 
 def _matrices(params):
     return jax.tree.map(lambda p: p.ndim >= 2, params)
 
 
-def _muon_dimensions(params):
-    """Muon for the dense kernels in blocks; None (AdamW) for embeddings, heads, filters and vectors."""
+def _labels(params):
+    """Muon for the dense kernels in blocks, AdamW for embeddings, heads, filters and vectors."""
 
     def choose(path, p):
         names = [getattr(key, "key", str(key)) for key in path]
-        is_dense = names[0].startswith("blocks") and names[-1] == "kernel" and p.ndim == 2
-        return optax.contrib.MuonDimensionNumbers((0,), (1,)) if is_dense else None
+        return "muon" if names[0].startswith("blocks") and names[-1] == "kernel" and p.ndim == 2 else "adamw"
 
     return jax.tree_util.tree_map_with_path(choose, params)
+
+
+def _muon_dimensions(params):
+    return jax.tree.map(lambda p: optax.contrib.MuonDimensionNumbers((0,), (1,)), params)

@@ -27,7 +27,7 @@ def plot_loss(rows: list[dict], path: Path, title: str) -> None:
 
 def plot_filters(responses: list[tuple[str, np.ndarray]], path: Path) -> None:
     """Magnitude over frequency and channel, one panel per layer; `responses` holds (title, (F, D))."""
-    columns = min(3, len(responses))
+    columns = min(4, len(responses))
     rows = -(-len(responses) // columns)
     figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()

@@ -111,7 +111,7 @@ def test_synthetic_splits(task):
     dataset = load_dataset(config)
     assert [len(getattr(dataset, name)) for name in SPLITS] == [20, 12, 8]
     assert dataset.tokenizer is None and dataset.characters is None
-    assert dataset.vocab_size == (30 if task == "patterns" else 10)
+    assert dataset.vocab_size == (30 if task == "patterns" else 9)
     rows = [row.tobytes() for name in SPLITS for row in getattr(dataset, name).batch(np.arange(8))["inputs"]]
     assert len(set(rows)) == len(rows)
     with pytest.raises(IndexError):

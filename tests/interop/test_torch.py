@@ -148,7 +148,8 @@ def test_unknown_option_is_a_type_error(fftnet, stft):
     with pytest.raises(TypeError, match="num_heads"):
         from_torch(fftnet, num_heads=4)
     with pytest.raises(TypeError, match="layer_norm"):
-        from_torch(stft, layer_norm=True)
+        from_torch(stft, layer_norm=False)
+    assert type(from_torch(stft, layer_norm=True)[0]) is Decoder  # it always normalises
 
 
 def test_other_array_types(stft):

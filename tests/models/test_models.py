@@ -61,6 +61,12 @@ def test_bfloat16(name):
     assert 1e-5 < error < 0.05  # rounded, and not by much
 
 
+def test_logits_are_float32_with_a_head_of_its_own():
+    model = build_model(config_of("fourier", dtype="bfloat16", tie_head=False))
+    with jax.numpy_dtype_promotion("standard"):
+        assert jax.eval_shape(model.init_with_output, jax.random.key(0), IDS)[0].dtype == jnp.float32
+
+
 def test_remat_changes_neither_values_nor_gradients():
     results, programs = [], []
     for remat in (False, True):
