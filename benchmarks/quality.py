@@ -66,7 +66,7 @@ def main() -> None:
     for mixer in args.mixers:
         losses = [run["last"] for run in runs if run["mixer"] == mixer and run["learning_rate"] == best[mixer]]
         means[mixer] = statistics.mean(losses)
-        print(f"{mixer}: mean of {len(losses)} seeds at learning rate {best[mixer]:g}: {means[mixer]:.4f} nats per token")
+        print(f"{mixer}: mean of {len(losses)} seeds at rate {best[mixer]:g}: {means[mixer]:.4f} nats per token")
     hardware = {"platform": platform.platform(), "device": str(jax.devices()[0]), "jax": jax.__version__}
     output = Path(args.output)
     output.parent.mkdir(parents=True, exist_ok=True)

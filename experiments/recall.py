@@ -2,12 +2,13 @@
 
     python train.py --config experiments/recall.py
     python train.py --config experiments/recall.py --workdir runs/recall_stft \
-        --config.model.mixer=causal_stft --config.model.window=64 --config.training.num_steps=200
+        --config.model.mixer=causal_stft --config.model.window=64 --config.model.width=32 \
+        --config.training.num_steps=100
 
 The first 512 tokens are key-value pairs, 16 keys in random order, each with its own one of 16 values; the
-other 512 are keys alone. Held-out sequences ask for the value of the very last token (chance: 0.0625), at
-least 512 tokens after any pair; training sequences ask at every key of the second half. With a window of 64 tokens the STFT
-reaches back 63 tokens, so it must stay at chance.
+other 512 are keys alone. Held-out sequences ask for the value of the very last token (chance: 0.0625),
+512 tokens after the last pair; training sequences ask at every key of the second half. With a window of
+64 tokens the STFT reaches back 63, so it must stay at chance.
 Hardware, wall time and figure reached: @RECALL@
 """
 
@@ -22,10 +23,11 @@ def get_config():
     config.data.num_samples = 50_000
     config.data.num_queries = 512
     config.data.split = (0.98, 0.01, 0.01)
+    config.model.width = 256
     config.model.num_layers = 1
-    config.model.ffn_width = 128
+    config.model.ffn_width = 256
     config.model.activation = "gelu_tanh"
-    config.training.num_steps = 400
+    config.training.num_steps = 600
     config.training.eval_every = 100
     config.training.checkpoint_every = 100
     config.training.learning_rate = 3e-3

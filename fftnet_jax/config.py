@@ -78,7 +78,7 @@ class DataConfig(Section):
     pattern_complexity: float = knob(0.5, "`patterns`: 10 × this many copied runs a sequence", minimum=0)
     num_keys: int = knob(16, "`recall`: key-value pairs a sequence", minimum=1)
     num_values: int = knob(16, "`recall`: possible values; chance is 1 / this", minimum=2)
-    num_queries: int = knob(1, "`recall`: last tokens asked in a training sequence; held-out ones ask the very last", minimum=1)
+    num_queries: int = knob(1, "`recall`: last tokens asked in training; held-out ones ask the very last", minimum=1)
 
     def __post_init__(self):
         super().__post_init__()

@@ -134,9 +134,7 @@ class Recall(Source):
       ConfigError: the pairs or the queries don't fit.
     """
 
-    def __init__(
-        self, num_samples: int, length: int, num_keys: int, num_values: int, seed: int, num_queries: int = 1
-    ):
+    def __init__(self, num_samples: int, length: int, num_keys: int, num_values: int, seed: int, num_queries: int = 1):
         half = length // 2
         if num_keys > half // 2:
             raise ConfigError(
@@ -144,7 +142,9 @@ class Recall(Source):
                 f"got {num_keys}"
             )
         if num_queries > length - half:
-            raise ConfigError(f"data.num_queries must be at most half of data.length ({length - half}), got {num_queries}")
+            raise ConfigError(
+                f"data.num_queries must be at most half of data.length ({length - half}), got {num_queries}"
+            )
         self.num_samples, self.length, self.seed = num_samples, length, seed
         self.num_keys, self.num_values, self.num_queries = num_keys, num_values, num_queries
         self.vocab_size = num_keys + num_values

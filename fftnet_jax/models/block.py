@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from fftnet_jax.config import ModelConfig
 from fftnet_jax.mixers import build_mixer
 
-
 ACTIVATIONS = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
     "gelu_tanh": nn.gelu,

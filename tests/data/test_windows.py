@@ -155,9 +155,10 @@ def test_patterns_of_any_size(length, complexity, vocab_size):
     row = is_row(source.batch(np.arange(5)))
     assert row.shape == (5, length + 1) and row.min() >= 0 and row.max() < vocab_size
     np.testing.assert_array_equal(row, is_row(source.batch(np.arange(5))))
-    assert (is_row(Patterns(5, 40, vocab_size, complexity, 1).batch([0])) != is_row(
-        Patterns(5, 40, vocab_size, complexity, 2).batch([0])
-    )).any()
+    assert (
+        is_row(Patterns(5, 40, vocab_size, complexity, 1).batch([0]))
+        != is_row(Patterns(5, 40, vocab_size, complexity, 2).batch([0]))
+    ).any()
 
 
 @quick

@@ -23,7 +23,7 @@ def made():
             model = build_model(ModelConfig(mixer=mixer, num_heads=2, window=4, tie_head=False, **sizes))
             params = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 1), jnp.int32))["params"]
             keys = iter(jax.random.split(jax.random.key(2), 100))
-            params = jax.tree.map(lambda p: p + 0.6 * jax.random.normal(next(keys), p.shape), params)
+            params = jax.tree.map(lambda p: p + (p.ndim > 1) * jax.random.normal(next(keys), p.shape), params)
             cache[mixer] = model, params, jax.jit(lambda ids: model.apply({"params": params}, ids))
         return cache[mixer]
 
