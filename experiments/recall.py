@@ -27,7 +27,7 @@ def get_config():
     config.model.num_layers = 1
     config.model.ffn_width = 256
     config.model.activation = "gelu_tanh"
-    config.training.num_steps = 600
+    config.training.num_steps = 300
     config.training.eval_every = 100
     config.training.checkpoint_every = 100
     config.training.learning_rate = 3e-3

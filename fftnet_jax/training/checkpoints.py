@@ -71,11 +71,8 @@ class Checkpoints:
         Raises:
           ConfigError: there is no checkpoint, or it is damaged.
         """
-        step = self.manager.latest_step()
-        if which == "best" and step is not None:
-            best = self.manager.best_step()
-            measured = best is not None and math.isfinite(_val_loss(self.manager.metrics(best)))
-            step = best if measured else step
+        # Without any finite loss all are alike, and the best is the latest.
+        step = self.manager.best_step() if which == "best" else self.manager.latest_step()
         if step is None:
             raise ConfigError(f"no checkpoint in {self.manager.directory}; train first")
         args = ocp.args.Composite(params=ocp.args.StandardRestore(_abstract(params)))

@@ -50,7 +50,9 @@ def test_constant_stays_and_warm_up_may_be_longer_than_the_run():
 
 @pytest.fixture(scope="module")
 def params():
-    config = ModelConfig(mixer=("attention", "causal_fftnet"), num_layers=2, width=8, num_heads=2, vocab_size=5)
+    config = ModelConfig(
+        mixer=("attention", "causal_fftnet"), num_layers=2, width=8, num_heads=2, vocab_size=5, tie_head=False
+    )
     params = build_model(config).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
     return jax.tree.map(lambda p: p + 0.1, params)  # no zeros, which weight decay would leave alone
 
