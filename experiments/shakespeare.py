@@ -14,9 +14,9 @@ def get_config():
     config.data.length = 64
     config.data.batch_size = 16
     config.model.activation = "gelu_tanh"
-    config.training.num_steps = 1200
-    config.training.eval_every = 400
-    config.training.checkpoint_every = 200
+    config.training.num_steps = 1000
+    config.training.eval_every = 500
+    config.training.checkpoint_every = 250
     config.training.eval_batch_size = 256
     config.training.optimizer = "muon"
     config.training.learning_rate = 6e-3

@@ -58,7 +58,7 @@ def get_config():
     config.model.dropout = 0.1
     config.training.num_steps = 40
     config.training.eval_every = 15
-    config.training.checkpoint_every = 4
+    config.training.checkpoint_every = 10
     config.training.log_every = 2
     config.training.histogram_every = 20
     config.training.warmup_steps = 5
