@@ -2,7 +2,8 @@
 
     python train.py --config experiments/shakespeare.py
 
-Hardware, wall time and figure reached: @SHAKESPEARE@
+Hardware: 2 CPU cores (AMD EPYC, shared). Wall time: 176 s. Reached: validation loss 1.585, test loss 1.592 nats
+per character, 2.30 bits per character (2026-11-21).
 """
 
 from fftnet_jax.config import default_config

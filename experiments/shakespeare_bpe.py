@@ -3,7 +3,7 @@
     python train.py --config experiments/shakespeare_bpe.py
 
 Most of the parameters (6.4M) and most of the time is the vocabulary's.
-Hardware, wall time and figure reached: @BPE@
+Hardware, wall time and figure reached: not measured yet.
 """
 
 from fftnet_jax.config import default_config

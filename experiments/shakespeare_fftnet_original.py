@@ -7,7 +7,7 @@ nothing about language; here it fills in masked tokens, which it does not see. E
 published setting: AdamW at 1e-4, ×0.99 per epoch, clip 1, stride-1 windows of 128 tokens, batch 64, 30
 epochs. On two CPU cores that would take months (seconds a step, 20,000 steps an epoch); for a look, or on an
 accelerator in steps, add `--config.training.num_epochs=0 --config.training.num_steps=N`.
-Hardware, wall time and figure reached: @ORIGINAL@
+Hardware, wall time and figure reached: not measured yet.
 """
 
 from fftnet_jax.config import default_config

@@ -4,7 +4,7 @@
 
 Hartley spectrum, orthonormal FFT and pre-norm blocks: the settings that mend the original's defects. The
 original's own are `--config.model.spectrum=real --config.model.spectrum_norm=none --config.model.block_norm=post`.
-Hardware, wall time and figure reached: @STFT@
+Hardware, wall time and figure reached: not measured yet.
 """
 
 from fftnet_jax.config import default_config

@@ -7,6 +7,7 @@ A capital name, `X_BFD`, is a spectrum.
 
 from fftnet_jax.config import Config, ConfigError, ModelConfig, default_config, load_config
 from fftnet_jax.generation import Sampling, generate
+from fftnet_jax.interop import from_torch
 from fftnet_jax.models import Decoder, Encoder, build_model
 from fftnet_jax.training import load, train
 
@@ -19,6 +20,7 @@ __all__ = [
     "Sampling",
     "build_model",
     "default_config",
+    "from_torch",
     "generate",
     "load",
     "load_config",

@@ -34,7 +34,6 @@ class Block(nn.Module):
     Norms, by `config.block_norm`, for each part f:
       pre:  x + f(LN(x))         post: LN(x + f(x))
       both: LN(x + f(LN(x)))     none: x + f(x)
-    An FFTNet layer is `mixer="fftnet"`, `block_norm="both"`, `ffn_width=0`.
     """
 
     config: ModelConfig
@@ -81,3 +80,14 @@ class Block(nn.Module):
 
 def _identity(x):
     return x
+
+
+def FFTNetLayer(width: int, filter_width: int = 512, dropout: float = 0.0, layer_norm: bool = True) -> Block:
+    """Original A's layer, a block without a feed-forward part: LN(x + dropout(FFTNet(LN(x)))), (B, N, D) → (B, N, D).
+
+    Without `layer_norm` neither norm is there.
+    """
+    norm = "both" if layer_norm else "none"
+    sizes = {"width": width, "ffn_width": 0, "filter_width": filter_width}
+    config = ModelConfig(family="encoder", mixer="fftnet", block_norm=norm, dropout=dropout, **sizes)
+    return Block(config, "fftnet")
