@@ -7,14 +7,21 @@ import pytest
 from fftnet_jax.training.interrupt import Interrupt
 
 
-def test_first_signal_asks_and_second_one_stops():
-    before = signal.getsignal(signal.SIGINT)
+@pytest.fixture
+def handler():
+    """Python's own handler: a shell that starts the tests in the background leaves SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_first_signal_asks_and_second_one_stops(handler):
     with pytest.raises(KeyboardInterrupt), Interrupt() as interrupt:
         assert not interrupt.requested
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.requested
         os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_another_thread_leaves_signals_alone():
