@@ -9,8 +9,8 @@ resonances (damped oscillations in time), so it is causal, works at any length, 
     y = (q ⊙ (h * (k ⊙ v) + skip ⊙ k ⊙ v)) W_out
     h[t] = sum over modes m of exp(-t / τ_m) (a_m cos ω_m t + b_m sin ω_m t), channel by channel
 
-Sources: FFTNet (arXiv 2502.18394) for the spectral filter; Hyena (Poli et al. 2023, arXiv 2302.10866,
-section 3) for gates around a long convolution; S4D (Gu et al. 2022, arXiv 2206.11893, section 3) for diagonal modes.
+Sources: FFTNet (arXiv 2502.18394) for the spectral filter; Hyena (Poli et al. 2023, arXiv 2302.10866)
+for gates around a long convolution; S4D (Gu et al. 2022, arXiv 2206.11893) for diagonal modes.
 """
 
 import flax.linen as nn
@@ -143,7 +143,7 @@ def _matched_gates(key, shape, dtype=jnp.float32):
 def _shifted_taps(key, shape):
     """Each channel starts as its current token, half of k's as the token before it, so that v follows what k names.
 
-    Source of the shift: H3 (Dao et al. 2022, arXiv 2212.14052), section 3.1.
+    Source of the shift: H3 (Dao et al. 2022, arXiv 2212.14052).
     """
     taps, width = shape[0], shape[1] // 3
     lag_D = jnp.arange(width) % min(2, taps)

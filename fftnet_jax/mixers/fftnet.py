@@ -32,7 +32,7 @@ class AdaptiveSpectralFilter(nn.Module):
       width: channels D.
       hidden: hidden width of the network on the mean.
       kind: "channel", one gain per channel for every frequency (the original code), or "frequency", one per
-        frequency and channel (the paper's text, equation 5). The latter is learned at `points`
+        frequency and channel (the paper's text). The latter is learned at `points`
         frequencies from 0 to Nyquist and interpolated linearly, so it serves any length; it
         depends on |frequency| only, so real input keeps a real output.
     """

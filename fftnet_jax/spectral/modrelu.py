@@ -9,7 +9,7 @@ EPSILON = 1e-10
 def modrelu(z: jax.Array, bias: jax.Array) -> jax.Array:
     """relu(|z| + b) z / (|z| + 1e-10), elementwise; `bias` is real and broadcasts against `z`.
 
-    Source: Arjovsky et al. 2016, "Unitary Evolution Recurrent Neural Networks", section 4.2, with
+    Source: Arjovsky et al. 2016, "Unitary Evolution Recurrent Neural Networks", with
     the epsilon of the original FFTNet code.
     """
     magnitude = jnp.abs(z)
