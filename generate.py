@@ -21,9 +21,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--workdir", required=True, metavar="DIR", help="folder that train.py wrote")
     parser.add_argument("--checkpoint", default="best", choices=("best", "latest"), help="which parameters")
     parser.add_argument("--untrained", action="store_true", help="use random parameters where there is no checkpoint")
-    parser.add_argument(
-        "--prompt", action="append", metavar="TEXT", help="text to continue; may be given several times"
-    )
+    parser.add_argument("--prompt", action="append", metavar="TEXT", help="text to continue; several go in one batch")
     parser.add_argument(
         "--prompt_file", metavar="FILE", help="UTF-8 file with the prompt; - or no prompt at all: standard input"
     )
@@ -43,11 +41,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def write_samples(run, prompt: str, args, how) -> int:
-    """Prints the continuations of one prompt; returns the number of tokens made."""
-    ids = run.tokenizer.encode(prompt)
-    steps = generate(run.model, run.params, [ids] * args.num_samples, args.max_new_tokens, how, args.seed)
-    if args.num_samples == 1:
+def write_text(run, prompts: list[str], args, how) -> int:
+    """Prints the continuations, one as it comes and several when they are made; returns the number of tokens made."""
+    rows = [(prompt, sample + 1) for prompt in prompts for sample in range(args.num_samples)]
+    ids = [run.tokenizer.encode(prompt) for prompt, _ in rows]
+    steps = generate(run.model, run.params, ids, args.max_new_tokens, how, args.seed)
+    if len(rows) == 1:
         count = 0
 
         def counted():
@@ -56,15 +55,16 @@ def write_samples(run, prompt: str, args, how) -> int:
                 count += 1
                 yield int(ids_B[0])
 
-        print(prompt, end="", flush=True)
+        print(prompts[0], end="", flush=True)
         for piece in stream_text(counted(), run.tokenizer, args.stop):
             print(piece, end="", flush=True)
         print(flush=True)
         return count
-    ids_NB = np.stack(list(steps)) if args.max_new_tokens else np.zeros((0, args.num_samples), int)
-    for index, row in enumerate(ids_NB.T):
-        print(f"--- sample {index + 1}\n{prompt}{''.join(stream_text(row, run.tokenizer, args.stop))}", flush=True)
-    return ids_NB.size
+    new_BN = np.array(list(steps), int).reshape(-1, len(rows)).T
+    for (prompt, sample), new_N in zip(rows, new_BN, strict=True):
+        heading = f"--- sample {sample}\n" if args.num_samples > 1 else ""
+        print(f"{heading}{prompt}{''.join(stream_text(new_N, run.tokenizer, args.stop))}", flush=True)
+    return new_BN.size
 
 
 def main(argv: list[str]) -> int:
@@ -76,9 +76,8 @@ def main(argv: list[str]) -> int:
         for prompt in prompts:
             run.tokenizer.encode(prompt)  # all are checked before the first is continued
         print(f"{run.describe()}; {how}, seed {args.seed}", file=sys.stderr)
-        start, count = time.monotonic(), 0
-        for prompt in prompts:
-            count += write_samples(run, prompt, args, how)
+        start = time.monotonic()
+        count = write_text(run, prompts, args, how)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -25,6 +25,7 @@ MIXERS = {  # name → whether position t depends on positions up to t only
     "fftnet": False,
     "fourier": False,
 }
+STFT_FORMS = ("auto", "windows", "direct", "blocks", "linear_phase")  # `spectral.plan` says what they are
 CAUSAL_MIXERS = tuple(name for name, causal in MIXERS.items() if causal)
 LARGEST = 2**31 - 1  # what an int32 on the device, and a seed, can hold
 
@@ -121,6 +122,7 @@ class ModelConfig(Section):
     window: int = knob(32, "causal_stft: tokens per window", minimum=1)
     spectrum: str = knob("real", "causal_stft: real part or real - imaginary", choices=("real", "hartley"))
     spectrum_norm: str = knob("none", "causal_stft: FFT scaling", choices=("none", "ortho"))
+    stft_form: str = knob("auto", "causal_stft: how it is computed, to the same numbers", choices=STFT_FORMS)
     num_heads: int = knob(4, "attention: heads", minimum=1)
     filter_width: int = knob(512, "fftnet: hidden channels of the filter's network", minimum=1)
     filter: str = knob(

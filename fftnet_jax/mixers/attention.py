@@ -27,20 +27,29 @@ class Attention(nn.Module):
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int) -> dict:
-        """Keys and values (B, L, H, D/H) of up to `length` tokens, and how many there are."""
+        """Keys and values (B, L, H, D/H) of the last `length` places, how many places there were, and the left pads."""
         shape = (batch, length, self.num_heads, self.width // self.num_heads)
-        zeros = jnp.zeros(shape, self.dtype)
-        return {"keys": zeros, "values": zeros, "position": jnp.zeros((), jnp.int32)}
+        return {
+            "keys": jnp.zeros(shape, self.dtype),
+            "values": jnp.zeros(shape, self.dtype),  # not the same array: a caller may donate the cache
+            "position": jnp.zeros((), jnp.int32),
+            "pads": jnp.zeros((batch,), jnp.int32),
+        }
 
-    def prefill(self, x_BND: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
-        """Outputs for the next N tokens, and the cache after them."""
-        start, length = cache["position"], x_BND.shape[1]
+    def prefill(self, x_BND: jax.Array, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
+        """Outputs for the next N tokens, and the cache after them; see `pads` for `pads_B`."""
+        pads_B = cache["pads"] if pads_B is None else pads_B
+        start, length = cache["position"], cache["keys"].shape[1]
+        place_N = start + jnp.arange(x_BND.shape[1])
         q, k, v = self._heads(x_BND, start)
-        keys = jax.lax.dynamic_update_slice_in_dim(cache["keys"], k, start, axis=1)
-        values = jax.lax.dynamic_update_slice_in_dim(cache["values"], v, start, axis=1)
-        seen_NL = jnp.arange(keys.shape[1])[None, :] <= (start + jnp.arange(length))[:, None]
-        y_BNHK = jax.nn.dot_product_attention(q, keys, values, mask=seen_NL[None, None])
-        return self._merge(y_BNHK), {"keys": keys, "values": values, "position": start + length}
+        keys = cache["keys"].at[:, place_N % length].set(k)  # round and round: tokens take the places of pads
+        values = cache["values"].at[:, place_N % length].set(v)
+        last = place_N[-1]
+        held_L = last - (last - jnp.arange(length)) % length  # the latest place that each slot holds
+        seen_BNL = (held_L[None] <= place_N[:, None])[None] & (held_L[None] >= pads_B[:, None])[:, None]
+        y_BNHK = jax.nn.dot_product_attention(q, keys, values, mask=seen_BNL[:, None])
+        cache = {"keys": keys, "values": values, "position": last + 1, "pads": pads_B}
+        return self._merge(y_BNHK), cache
 
     def step(self, x_BD: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
         """Output for the next token, and the cache after it."""

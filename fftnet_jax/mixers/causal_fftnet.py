@@ -17,7 +17,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax.spectral import causal_convolution, short_convolution
+from fftnet_jax.mixers.pads import zero_pads
+from fftnet_jax.spectral import advance_state, causal_convolution, damped_waves, short_convolution, state_output
 
 
 class SpectralModes(nn.Module):
@@ -32,16 +33,23 @@ class SpectralModes(nn.Module):
     modes: int = 32
     horizon: int = 4096
 
-    @nn.compact
+    def setup(self):
+        self.log_decay = self.param("log_decay", self._initial_log_decay)
+        self.frequency = self.param("frequency", self._initial_frequency)
+        self.mix = self.param("mix", self._initial_mix, (2 * self.modes, self.width))
+
     def __call__(self, length: int) -> jax.Array:
-        log_decay_M = self.param("log_decay", self._initial_log_decay)
-        frequency_M = self.param("frequency", self._initial_frequency)
-        mix_MD = self.param("mix", self._initial_mix, (2 * self.modes, self.width))
-        t_L1 = jnp.arange(length, dtype=jnp.float32)[:, None]
-        envelope_LM = jnp.exp(-t_L1 * jnp.exp(log_decay_M)[None])
-        angle_LM = t_L1 * frequency_M[None]
-        basis_LM = jnp.concatenate([envelope_LM * jnp.cos(angle_LM), envelope_LM * jnp.sin(angle_LM)], axis=1)
-        return basis_LM @ mix_MD
+        lag_L = jnp.arange(length)
+        return damped_waves(jnp.exp(self.log_decay), self.frequency, lag_L, lag_L) @ self.mix
+
+    def advance(self, state_BMD: jax.Array, u_BND: jax.Array, start: jax.Array) -> jax.Array:
+        """The state after the next N inputs, of which the first is at position `start`."""
+        return advance_state(state_BMD, u_BND, jnp.exp(self.log_decay), self.frequency, start)
+
+    def output(self, state_BMD: jax.Array, age_N: jax.Array, position_N: jax.Array) -> jax.Array:
+        """The part (B, N, D) of the filter's output at N positions that a state holds, of that age there."""
+        waves_NM = damped_waves(jnp.exp(self.log_decay), self.frequency, age_N, position_N)
+        return state_output(state_BMD, self.mix, waves_NM)
 
     def _initial_log_decay(self, key):
         # Decay times from one token to the horizon, evenly in the logarithm.
@@ -88,28 +96,27 @@ class CausalFFTNet(nn.Module):
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int) -> dict:
-        """The global filter's inputs so far (B, L, D), the last local inputs, and how many tokens there are."""
+        """The filter's state, the last local inputs, how many tokens there are; `length` (to come) does not matter."""
         return {
-            "inputs": jnp.zeros((batch, length, self.width), self.dtype),
+            "state": jnp.zeros((batch, 2 * self.modes, self.width), jnp.float32),
             "local": jnp.zeros((batch, self.short_filter - 1, 3 * self.width), self.dtype),
             "position": jnp.zeros((), jnp.int32),
         }
 
-    def prefill(self, x_BND: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
-        """Outputs for the next N tokens, and the cache after them."""
-        u_BND, q_BND, cache, start = self._extend(x_BND, cache)
-        y_BLD = causal_convolution(cache["inputs"], self.filter(cache["inputs"].shape[1]))
-        y_BND = jax.lax.dynamic_slice_in_dim(y_BLD, start, x_BND.shape[1], axis=1)
-        return self._out(q_BND, u_BND, y_BND), cache
+    def prefill(self, x_BND: jax.Array, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
+        """Outputs for the next N tokens, and the cache after them; see `pads` for `pads_B`."""
+        q_BND, u_BND, cache, start = self._extend(zero_pads(x_BND, pads_B), cache)
+        place_N = jnp.arange(x_BND.shape[1])
+        y_BND = causal_convolution(u_BND, self.filter(len(place_N)))
+        y_BND += self.filter.output(cache["state"], place_N + 1, start + place_N)
+        return self._out(q_BND, u_BND, y_BND), cache | {"state": self.filter.advance(cache["state"], u_BND, start)}
 
     def step(self, x_BD: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
-        """Output for the next token, and the cache after it: one dot product with the past per channel."""
-        u_B1D, q_B1D, cache, start = self._extend(x_BD[:, None], cache)
-        length = cache["inputs"].shape[1]
-        lag_L = start - jnp.arange(length)
-        h_LD = jnp.where(lag_L[:, None] >= 0, jnp.take(self.filter(length), jnp.maximum(lag_L, 0), axis=0), 0.0)
-        y_BD = jnp.einsum("bld,ld->bd", cache["inputs"].astype(jnp.float32), h_LD)
-        return self._out(q_B1D, u_B1D, y_BD[:, None])[:, 0], cache
+        """Output for the next token, and the cache after it, in O(M D) whatever the length of the past."""
+        q_B1D, u_B1D, cache, start = self._extend(x_BD[:, None], cache)
+        state_BMD = self.filter.advance(cache["state"], u_B1D, start)
+        y_B1D = self.filter.output(state_BMD, jnp.zeros(1), start[None])
+        return self._out(q_B1D, u_B1D, y_B1D)[:, 0], cache | {"state": state_BMD}
 
     def frequency_response(self, points: int) -> jax.Array:
         """Magnitude (F, D) of the global filter with its skip, at F frequencies from 0 to Nyquist."""
@@ -119,12 +126,7 @@ class CausalFFTNet(nn.Module):
         length, start = x_BND.shape[1], cache["position"]
         z_BMD = jnp.concatenate([cache["local"], self.qkv(x_BND)], axis=1)
         q_BND, u_BND = self._gates(short_convolution(z_BMD, self.taps)[:, self.short_filter - 1 :])
-        cache = {
-            "inputs": jax.lax.dynamic_update_slice_in_dim(cache["inputs"], u_BND, start, axis=1),
-            "local": z_BMD[:, length:],
-            "position": start + length,
-        }
-        return u_BND, q_BND, cache, start
+        return q_BND, u_BND, cache | {"local": z_BMD[:, length:], "position": start + length}, start
 
     def _gates(self, z_BND):
         q_BND, k_BND, v_BND = jnp.split(z_BND, 3, axis=-1)

@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax.spectral import valid_windows, window_spectrum
+from fftnet_jax.mixers.pads import zero_pads
+from fftnet_jax.spectral import causal_stft, window_spectrum
 
 
 class CausalSTFT(nn.Module):
@@ -18,45 +19,76 @@ class CausalSTFT(nn.Module):
       window: tokens per window W.
       spectrum: "real" as in the original, or "hartley" (see `spectral.window_spectrum`).
       norm: "none" as in the original, or "ortho".
+      form: how it is computed, "auto" or one of `spectral.plan.FORMS`; all give the same numbers.
     """
 
     width: int
     window: int = 32
     spectrum: str = "real"
     norm: str = "none"
+    form: str = "auto"
     dtype: jnp.dtype = jnp.float32
 
     causal = True
 
     def setup(self):
-        self.projection = nn.Dense(self.width, dtype=self.dtype)
+        self.projection = _Projection(self.window, self.width)
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
-        return self.prefill(x_BND, self.init_cache(x_BND.shape[0], 0))[0]
+        return self._mix(x_BND, None)
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int) -> dict:
         """The last W-1 inputs, zeros before the start; `length` (tokens to come) does not matter."""
         return {"inputs": jnp.zeros((batch, self.window - 1, self.width), self.dtype)}
 
-    def prefill(self, x_BND: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
-        """Outputs for the next N tokens, and the cache after them."""
-        x_BMD = jnp.concatenate([cache["inputs"], x_BND.astype(self.dtype)], axis=1)
-        F_BNWD = window_spectrum(valid_windows(x_BMD, self.window), self.spectrum, self.norm)
-        y_BND = self.projection(F_BNWD.reshape(*x_BND.shape[:2], -1).astype(self.dtype))
-        return y_BND, {"inputs": x_BMD[:, x_BMD.shape[1] - self.window + 1 :]}
+    def prepare(self) -> None:
+        """Leaves the kernel for `step` in the collection "constants", for it depends on parameters only."""
+        self.put_variable("constants", "kernel", self._kernel_OWD().astype(self.dtype))
+
+    def prefill(self, x_BND: jax.Array, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
+        """Outputs for the next N tokens, and the cache after them; see `pads` for `pads_B`."""
+        x_BND = zero_pads(x_BND, pads_B).astype(self.dtype)
+        x_BMD = jnp.concatenate([cache["inputs"], x_BND], axis=1)
+        return self._mix(x_BND, cache["inputs"]), {"inputs": x_BMD[:, x_BMD.shape[1] - self.window + 1 :]}
+
+    def step(self, x_BD: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
+        """Output for the next token, and the cache after it; the kernel is computed anew unless it was prepared."""
+        prepared = self.has_variable("constants", "kernel")
+        kernel_OWD = self.get_variable("constants", "kernel") if prepared else self._kernel_OWD().astype(self.dtype)
+        x_BWD = jnp.concatenate([cache["inputs"], x_BD[:, None].astype(self.dtype)], axis=1)
+        # Summed over the last axis of both: the order in which one core reads the kernel at full speed.
+        y_BD = jnp.einsum("bf,of->bo", x_BWD.reshape(len(x_BD), -1), kernel_OWD.reshape(self.width, -1))
+        bias_D = self.projection()[1]
+        return y_BD + bias_D[None].astype(self.dtype), {"inputs": x_BWD[:, 1:]}
 
     def frequency_response(self, points: int) -> jax.Array:
         """Root-mean-square magnitude (F, D) of each output's kernel over its inputs, from 0 to Nyquist.
 
         The mixer is a convolution whose kernel is the same transform of the projection's weight.
         """
-        weight_OWD = self.projection.variables["params"]["kernel"].T.reshape(self.width, self.window, self.width)
-        kernel_OWD = window_spectrum(weight_OWD, self.spectrum, self.norm)
+        kernel_OWD = self._kernel_OWD()
         response_OFD = jnp.abs(jnp.fft.rfft(kernel_OWD, n=max(self.window, 2 * points - 2), axis=1))
         return jnp.sqrt(jnp.square(response_OFD).mean(axis=-1)).T
 
-    def step(self, x_BD: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
-        """Output for the next token, and the cache after it."""
-        y_BND, cache = self.prefill(x_BD[:, None], cache)
-        return y_BND[:, 0], cache
+    def _mix(self, x_BND, past_BPD):
+        weight_WDO, bias_D = self.projection()
+        y_BND = causal_stft(x_BND, weight_WDO, self.spectrum, self.norm, past_BPD, self.form)
+        return (y_BND + bias_D[None, None]).astype(self.dtype)
+
+    def _kernel_OWD(self):
+        return window_spectrum(self.projection()[0].transpose(2, 0, 1), self.spectrum, self.norm)
+
+
+class _Projection(nn.Module):
+    """The dense map's parameters: weight (W, D, D) by window position, input and output, and bias (D,)."""
+
+    window: int
+    width: int
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        shape = (self.window * self.width, self.width)
+        kernel_FO = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias_D = self.param("bias", nn.initializers.zeros, (self.width,))
+        return kernel_FO.reshape(self.window, self.width, self.width), bias_D

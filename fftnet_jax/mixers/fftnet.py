@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax.spectral import modrelu
+from fftnet_jax.spectral import irfft, modrelu, rfft
 
 
 class FourierTransform(nn.Module):
@@ -48,12 +48,13 @@ class AdaptiveSpectralFilter(nn.Module):
         self.base = self.param("base", nn.initializers.ones, (self.rows, self.width))
 
     def __call__(self, X_BND: jax.Array, u_BND: jax.Array) -> jax.Array:
-        """Filters the spectrum `X_BND` of `u_BND`; both (B, N, D)."""
+        """Filters the spectrum (B, N, D) of `u_BND`, or the first N//2 + 1 frequencies of it."""
         context_BD = u_BND.astype(jnp.float32).mean(axis=1)
         delta = self.mlp[1](jax.nn.relu(self.mlp[0](context_BD)))
         gain_BPD = self.base[None] + delta.reshape(-1, self.rows, self.width)
         if self.kind == "frequency":
-            gain_BPD = jnp.einsum("np,bpd->bnd", _interpolation(jnp.fft.fftfreq(X_BND.shape[1]), self.rows), gain_BPD)
+            frequency_N = jnp.fft.fftfreq(u_BND.shape[1])[: X_BND.shape[1]]  # even in it, so Nyquist's sign is free
+            gain_BPD = jnp.einsum("np,bpd->bnd", _interpolation(frequency_N, self.rows), gain_BPD)
         return X_BND * gain_BPD.astype(X_BND.dtype)
 
     def frequency_response(self, points: int) -> jax.Array:
@@ -74,12 +75,19 @@ class ModReLU(nn.Module):
 
 
 class FFTNet(nn.Module):
-    """Fourier transform → adaptive spectral filter → modReLU → inverse: (B, N, D) → (B, N, D)."""
+    """Fourier transform → adaptive spectral filter → modReLU → inverse: (B, N, D) → (B, N, D).
+
+    Attributes:
+      width, hidden, filter, filter_points: see `AdaptiveSpectralFilter` (`filter` is its `kind`).
+      half_spectrum: compute the frequencies from 0 to Nyquist only, half of the work. The input is real, and a real
+        gain and a real bias per channel keep the spectrum's symmetry, so the others are their mirror image.
+    """
 
     width: int
     hidden: int = 512
     filter: str = "channel"
     filter_points: int = 16
+    half_spectrum: bool = True
     dtype: jnp.dtype = jnp.float32
 
     causal = False
@@ -90,8 +98,13 @@ class FFTNet(nn.Module):
         self.modrelu = ModReLU(self.width)
 
     def __call__(self, u_BND: jax.Array) -> jax.Array:
-        Z_BND = self.spectral_filter(self.transform(u_BND), u_BND)
-        return self.inverse(self.modrelu(Z_BND)).astype(self.dtype)
+        if not self.half_spectrum:
+            Z_BND = self.spectral_filter(self.transform(u_BND), u_BND)
+            return self.inverse(self.modrelu(Z_BND)).astype(self.dtype)
+        length = u_BND.shape[1]
+        X_BFD = rfft(u_BND.astype(jnp.float32).swapaxes(1, 2), length).swapaxes(1, 2)
+        Z_BFD = self.modrelu(self.spectral_filter(X_BFD, u_BND))
+        return irfft(Z_BFD.swapaxes(1, 2), length).swapaxes(1, 2).astype(self.dtype)
 
     def frequency_response(self, points: int) -> jax.Array:
         """See `AdaptiveSpectralFilter.frequency_response`."""

@@ -55,8 +55,12 @@ class Block(nn.Module):
     def init_cache(self, batch: int, length: int) -> dict:
         return build_mixer(self.mixer_name, self.config).init_cache(batch, length)
 
-    def prefill(self, x_BND: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
-        return self._apply(x_BND, lambda u_BND: self.mixer.prefill(u_BND, cache), True)
+    def prepare(self) -> None:
+        if hasattr(self.mixer, "prepare"):
+            self.mixer.prepare()
+
+    def prefill(self, x_BND: jax.Array, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
+        return self._apply(x_BND, lambda u_BND: self.mixer.prefill(u_BND, cache, pads_B), True)
 
     def step(self, x_BD: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
         return self._apply(x_BD, lambda u_BD: self.mixer.step(u_BD, cache), True)

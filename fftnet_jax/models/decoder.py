@@ -1,5 +1,7 @@
 """Decoder: an encoder whose mixers are all causal, with a cache to continue a sequence token by token."""
 
+import os
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,11 @@ class Decoder(Encoder):
 
     `prefill` may be called again to add several tokens at once. The cache holds `length` tokens;
     what is added beyond them is undefined (shapes are fixed and the count is traced).
+
+    What steps need that depends on parameters only is computed every time, unless it is handed in:
+
+        _, constants = model.apply({"params": params}, method="prepare", mutable=["constants"])
+        logits_BV, cache = model.apply({"params": params, **constants}, ids_B, cache, method="step")
     """
 
     def __post_init__(self):
@@ -37,25 +44,61 @@ class Decoder(Encoder):
         if c.positions == "learned" and length > c.max_length:
             raise ValueError(f"length must be in 1..model.max_length ({c.max_length}), got {length}")
         layers = [Block(c, name).init_cache(batch, length) for name in c.mixers]
-        return {"position": jnp.zeros((), jnp.int32), "layers": layers}
+        return {"position": jnp.zeros((), jnp.int32), "pads": jnp.zeros((batch,), jnp.int32), "layers": layers}
 
-    def prefill(self, ids_BN: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
-        """Logits (B, N, V) after each of the next N tokens, and the cache after them."""
-        ids_BN = jnp.asarray(ids_BN)
-        x_BND = self.embeddings(ids_BN, start=cache["position"])
-        return self._decode(x_BND, cache, ids_BN.shape[1], "prefill")
+    def prepare(self) -> None:
+        """Fills the collection "constants", which `prefill` and `step` may be given."""
+        for block in self.blocks:
+            block.prepare()
+        weight, _, axis = self.head_weights(self.variables["params"])
+        weight_DV = (weight if axis == 1 else weight.T).astype(self.config.dtype)
+        self.put_variable("constants", "head", jnp.array_split(weight_DV, _head_parts(), axis=1))
+
+    def prefill(
+        self, ids_BN: jax.Array, cache: dict, pads_B: jax.Array | None = None, last: bool = False
+    ) -> tuple[jax.Array, dict]:
+        """Logits (B, N, V) after each of the next N tokens, and the cache after them.
+
+        Args:
+          pads_B: rows of different lengths are filled up on the left, in an empty cache: so many tokens
+            of each row are none and change nothing. They take no room in the cache.
+          last: logits (B, V) of the last token only.
+        """
+        x_BND = self._embed(jnp.asarray(ids_BN), cache, pads_B)
+        layers = []
+        for block, layer in zip(self.blocks, cache["layers"], strict=True):
+            x_BND, layer = block.prefill(x_BND, layer, pads_B)
+            layers.append(layer)
+        pads_B = cache["pads"] if pads_B is None else pads_B
+        cache = {"position": cache["position"] + x_BND.shape[1], "pads": pads_B, "layers": layers}
+        return self._next_logits(x_BND[:, -1]) if last else self.logits(x_BND), cache
 
     def step(self, ids_B: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
         """Logits (B, V) after the next token, and the cache after it."""
-        x_B1D = self.embeddings(jnp.asarray(ids_B)[:, None], start=cache["position"])
-        return self._decode(x_B1D[:, 0], cache, 1, "step")
-
-    def _decode(self, x, cache, count, method):
+        x_BD = self._embed(jnp.asarray(ids_B)[:, None], cache, None)[:, 0]
         layers = []
         for block, layer in zip(self.blocks, cache["layers"], strict=True):
-            x, layer = getattr(block, method)(x, layer)
+            x_BD, layer = block.step(x_BD, layer)
             layers.append(layer)
-        return self.logits(x), {"position": cache["position"] + count, "layers": layers}
+        return self._next_logits(x_BD), cache | {"position": cache["position"] + 1, "layers": layers}
+
+    def _next_logits(self, x_BD):
+        if not self.has_variable("constants", "head"):
+            return self.logits(x_BD)
+        x_BD, bias_V = self._normed(x_BD), self.head_weights(self.variables["params"])[1]
+        parts = [x_BD @ part_DV for part_DV in self.get_variable("constants", "head")]
+        logits_BV = jnp.concatenate(parts, axis=1).astype(jnp.float32)
+        return logits_BV if bias_V is None else logits_BV + bias_V[None]
+
+    def _embed(self, ids_BN, cache, pads_B):
+        pads_B = cache["pads"] if pads_B is None else pads_B
+        positions_BN = cache["position"] + jnp.arange(ids_BN.shape[1])[None] - pads_B[:, None]
+        return self.embeddings(ids_BN, jnp.maximum(positions_BN, 0))
+
+
+def _head_parts() -> int:
+    """Into how many arrays to split the head: XLA runs a matrix-vector product on one CPU core, several on several."""
+    return min(8, os.cpu_count()) if jax.default_backend() == "cpu" else 1
 
 
 def build_model(config: ModelConfig) -> Encoder:

@@ -22,19 +22,22 @@ class Embeddings(nn.Module):
             self.norm = nn.LayerNorm(c.norm_epsilon, use_fast_variance=False, dtype=dtype)
         self.dropout = nn.Dropout(c.dropout)
 
-    def __call__(self, ids_BN: jax.Array, start=0, deterministic: bool = True) -> jax.Array:
-        """`start` is the position of the first token (traced while decoding)."""
+    def __call__(
+        self, ids_BN: jax.Array, positions_BN: jax.Array | None = None, deterministic: bool = True
+    ) -> jax.Array:
+        """Tokens stand at 0, 1, 2, … unless `positions_BN`, (B, N) or (1, N), says where."""
         c, length = self.config, ids_BN.shape[1]
         x_BND = self.token(ids_BN)
         if c.embedding_scale:
             x_BND = x_BND * jnp.asarray(c.width**0.5, x_BND.dtype)
-        positions_N = start + jnp.arange(length)
+        if positions_BN is None:
+            positions_BN = jnp.arange(length)[None]
         if c.positions == "learned":
             if length > c.max_length:
                 raise ValueError(f"a sequence must be at most model.max_length ({c.max_length}) tokens, got {length}")
-            x_BND = x_BND + self.position(positions_N)[None]
+            x_BND = x_BND + self.position(positions_BN)
         elif c.positions == "sinusoidal":
-            x_BND = x_BND + sinusoids(positions_N, c.width)[None].astype(x_BND.dtype)
+            x_BND = x_BND + sinusoids(positions_BN, c.width).astype(x_BND.dtype)
         if c.embedding_norm:
             x_BND = self.norm(x_BND)
         return self.dropout(x_BND, deterministic=deterministic)
@@ -44,8 +47,8 @@ class Embeddings(nn.Module):
         return self.token.attend(x_BND)
 
 
-def sinusoids(positions_N: jax.Array, width: int, base: float = 10_000.0) -> jax.Array:
-    """Sines on even and cosines on odd channels, (N, D); Vaswani et al. 2017, section 3.5."""
+def sinusoids(positions: jax.Array, width: int, base: float = 10_000.0) -> jax.Array:
+    """Sines on even and cosines on odd channels, (…) → (…, D); Vaswani et al. 2017, section 3.5."""
     frequency_F = jnp.exp(jnp.arange(0, width, 2, dtype=jnp.float32) * (-jnp.log(base) / width))
-    angle_NF = positions_N.astype(jnp.float32)[:, None] * frequency_F[None]
-    return jnp.stack([jnp.sin(angle_NF), jnp.cos(angle_NF)], axis=-1).reshape(-1, width)
+    angle = jnp.multiply.outer(positions.astype(jnp.float32), frequency_F)
+    return jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1).reshape(*positions.shape, width)

@@ -33,10 +33,25 @@ class Encoder(nn.Module):
             self.head_bias = self.param("head_bias", nn.initializers.zeros, (c.vocab_size,))
 
     def __call__(self, ids_BN: jax.Array, deterministic: bool = True) -> jax.Array:
+        return self._head(self.features(ids_BN, deterministic))
+
+    def features(self, ids_BN: jax.Array, deterministic: bool = True) -> jax.Array:
+        """What the head reads: token ids (B, N) → (B, N, D), after the final norm."""
         x_BND = self.embeddings(jnp.asarray(ids_BN), deterministic=deterministic)
         for block in self.blocks:
             x_BND = block(x_BND, deterministic)
-        return self.logits(x_BND)
+        return self._normed(x_BND)
+
+    @nn.nowrap
+    def head_weights(self, params: dict) -> tuple[jax.Array, jax.Array | None, int]:
+        """(weight, bias or None, axis of the vocabulary in `weight`): logits = features · weight + bias.
+
+        The weight is (V, D) where it is the token table, else (D, V).
+        """
+        c = self.config
+        if not c.tie_head:
+            return params["head"]["kernel"], params["head"]["bias"] if c.head_bias else None, 1
+        return params["embeddings"]["token"]["embedding"], params["head_bias"] if c.head_bias else None, 0
 
     def frequency_responses(self, points: int = 129) -> list[tuple[str, jax.Array]]:
         """(title, magnitude (F, D) from 0 to Nyquist) for each layer whose mixer is a spectral filter."""
@@ -48,8 +63,12 @@ class Encoder(nn.Module):
 
     def logits(self, x: jax.Array) -> jax.Array:
         """Final norm and head: (…, D) → (…, V), float32."""
-        if self.config.final_norm:
-            x = self.final_norm(x)
+        return self._head(self._normed(x))
+
+    def _normed(self, x):
+        return self.final_norm(x) if self.config.final_norm else x
+
+    def _head(self, x):
         if not self.config.tie_head:
             return self.head(x).astype(jnp.float32)
         logits = self.embeddings.attend(x).astype(jnp.float32)

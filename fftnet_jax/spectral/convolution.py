@@ -3,6 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax.spectral.fft import irfft, rfft
+
+LARGEST_SPECTRUM = 2**26  # points of the FFTs that run at once: half a gigabyte of spectra
 DIRECT_LIMIT = 32  # tokens up to which a Toeplitz product beats two FFTs on CPU
 
 
@@ -60,6 +63,18 @@ def _direct(u_BND, h_LD):
 def _fft(u_BND, h_LD):
     length = u_BND.shape[1]
     size = fast_length(length + h_LD.shape[0] - 1)  # room for the whole linear convolution
-    U_BDF = jnp.fft.rfft(u_BND.swapaxes(1, 2), n=size)
-    H_DF = jnp.fft.rfft(h_LD.T, n=size)
-    return jnp.fft.irfft(U_BDF * H_DF[None], n=size)[..., :length].swapaxes(1, 2)
+    u_BDN, h_DL = u_BND.swapaxes(1, 2), h_LD.T
+    batch, width, _ = u_BDN.shape
+    group = max(1, LARGEST_SPECTRUM // (batch * size))
+    if group >= width:
+        y_BDN = irfft(rfft(u_BDN, size) * rfft(h_DL, size)[None], size)[..., :length]
+        return y_BDN.swapaxes(1, 2)
+    # Very long sequences a few channels at a time, so that only their spectra exist at once.
+    group = next(count for count in range(group, 0, -1) if width % count == 0)
+    parts = u_BDN.reshape(batch, -1, group, length).swapaxes(0, 1), h_DL.reshape(-1, group, h_DL.shape[1])
+
+    def convolve(part):
+        u_BGN, h_GL = part
+        return irfft(rfft(u_BGN, size) * rfft(h_GL, size)[None], size)[..., :length]
+
+    return jax.lax.map(convolve, parts).swapaxes(0, 1).reshape(batch, width, length).swapaxes(1, 2)

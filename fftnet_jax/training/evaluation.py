@@ -3,22 +3,19 @@
 import math
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
 from fftnet_jax.data import eval_batches
-from fftnet_jax.training.loss import token_sums
+from fftnet_jax.models import Encoder
+from fftnet_jax.training.loss import make_token_sums
 from fftnet_jax.training.sharding import batch_sharding
 
 
-def make_evaluate(model: nn.Module, batch_size: int, mesh: Mesh) -> Callable[[dict, object], dict]:
+def make_evaluate(model: Encoder, batch_size: int, mesh: Mesh) -> Callable[[dict, object], dict]:
     """(params, source) → {"loss": nats per token, "accuracy", "tokens"} over every token of the source, once."""
 
-    @jax.jit
-    def sums_of(params, batch):
-        logits_BNV = model.apply({"params": params}, batch["inputs"])
-        return token_sums(logits_BNV, batch["targets"], batch["weights"])
+    sums_of = jax.jit(make_token_sums(model))
 
     def evaluate(params, source) -> dict:
         parts = []

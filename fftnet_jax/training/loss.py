@@ -1,8 +1,33 @@
 """Cross-entropy and accuracy as sums over real tokens, so that batches of any padding add up exactly."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
+
+from fftnet_jax.models import Encoder
+from fftnet_jax.training.linear_loss import linear_token_sums
+
+LARGE_VOCABULARY = 8192  # tokens from which the logits are better not written out
+
+
+def make_token_sums(model: Encoder) -> Callable[..., dict]:
+    """(params, batch of (B, N) arrays, options of `model.apply`) → `token_sums` of the model's predictions.
+
+    From LARGE_VOCABULARY tokens on, the logits never exist whole.
+    """
+
+    def from_logits(params: dict, batch: dict, **options) -> dict:
+        logits_BNV = model.apply({"params": params}, batch["inputs"], **options)
+        return token_sums(logits_BNV, batch["targets"], batch["weights"])
+
+    def from_features(params: dict, batch: dict, **options) -> dict:
+        x_BND = model.apply({"params": params}, batch["inputs"], method="features", **options)
+        weight, bias_V, vocab_axis = model.head_weights(params)
+        return linear_token_sums(x_BND, weight, bias_V, batch["targets"], batch["weights"], vocab_axis)
+
+    return from_features if model.config.vocab_size >= LARGE_VOCABULARY else from_logits
 
 
 def token_sums(logits_BNV: jax.Array, targets_BN: jax.Array, weights_BN: jax.Array) -> dict:

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from fftnet_jax.training.loss import token_sums
+from fftnet_jax.models import Encoder
+from fftnet_jax.training.loss import make_token_sums
 from fftnet_jax.training.state import TrainState
 
 
 def make_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1
+    model: Encoder, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
     """(state, batch of (B, N) arrays) → (state, metrics), to be jitted by the caller.
 
@@ -42,17 +42,19 @@ def make_train_step(
     return train_step
 
 
-def make_gradients(model: nn.Module, seed: int, accumulation: int = 1) -> Callable:
+def make_gradients(model: Encoder, seed: int, accumulation: int = 1) -> Callable:
     """(params, batch, step) → (gradient of the mean loss over real tokens, token sums)."""
 
+    token_sums = make_token_sums(model)
+
     def loss_sum(params, batch, key):
-        logits_BNV = model.apply({"params": params}, batch["inputs"], deterministic=False, rngs={"dropout": key})
-        sums = token_sums(logits_BNV, batch["targets"], batch["weights"])
+        sums = token_sums(params, batch, deterministic=False, rngs={"dropout": key})
         return sums["loss"], sums
 
     def gradients(params, batch, step):
         key = jax.random.fold_in(jax.random.key(seed), step)
-        micro = jax.tree.map(lambda x: x.reshape(accumulation, -1, x.shape[-1]), batch)
+        # Every micro-batch takes rows from all over, so that a batch split over devices stays split.
+        micro = jax.tree.map(lambda x: x.reshape(-1, accumulation, x.shape[-1]).swapaxes(0, 1), batch)
 
         def add(total, inputs):
             index, part = inputs

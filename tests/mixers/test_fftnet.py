@@ -88,6 +88,22 @@ def test_filtered_spectrum_of_real_input_has_a_real_inverse(length):
     np.testing.assert_allclose(run(mixer, params, u), y.real, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["channel", "frequency"])
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 13])
+def test_half_spectrum_is_the_whole_one(length, kind):
+    _, params = mixer_and_params(0, kind)
+    u, g = normal(1, 2, length, WIDTH), normal(2, 2, length, WIDTH)
+
+    def values_and_gradients(half):
+        mixer = FFTNet(WIDTH, HIDDEN, kind, POINTS, half)
+        y, pullback = jax.vjp(lambda params, u: mixer.apply({"params": params}, u), params, u)
+        return y, pullback(g)
+
+    found, wanted = (jax.tree.leaves(jax.jit(values_and_gradients, static_argnums=0)(half)) for half in (True, False))
+    for one, other in zip(found, wanted, strict=True):
+        assert_close(one, np.asarray(other))
+
+
 @pytest.mark.parametrize("length", [1, 6, 11])
 def test_frequency_filter_of_equal_points_is_the_channel_filter(length):
     channel, params = mixer_and_params(0)

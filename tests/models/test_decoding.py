@@ -1,5 +1,7 @@
 """Prefill and steps through a cache give what one call on the whole sequence gives."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,11 +28,17 @@ def random_params(module, inputs):
     return jax.tree.map(lambda leaf: (0.4 * rng.normal(size=leaf.shape)).astype(np.float32), shapes)
 
 
-def check(module, params, cache, inputs, splits=SPLITS):
-    """`inputs` is (B, N) of tokens or (B, N, D)."""
-    full = jax.jit(lambda x: module.apply({"params": params}, x))(inputs)
-    prefill = jax.jit(lambda x, cache: module.apply({"params": params}, x, cache, method="prefill"))
-    step = jax.jit(lambda x, cache: module.apply({"params": params}, x, cache, method="step"))
+def prepared(module, params):
+    """Parameters, and what steps need that depends on them only."""
+    constants = jax.jit(lambda p: module.apply({"params": p}, method="prepare", mutable=["constants"])[1])(params)
+    return {"params": params, **constants}
+
+
+def check(module, variables, cache, inputs, splits=SPLITS):
+    """`inputs` is (B, N) of tokens or (B, N, D); `variables` are the parameters, with or without constants."""
+    full = jax.jit(lambda x: module.apply({"params": variables["params"]}, x))(inputs)
+    prefill = jax.jit(lambda x, cache: module.apply(variables, x, cache, method="prefill"))
+    step = jax.jit(lambda x, cache: module.apply(variables, x, cache, method="step"))
     shapes = jax.tree.map(jnp.shape, cache)
     for split in splits:
         now, place, outputs = cache, 0, []
@@ -50,20 +58,90 @@ def check(module, params, cache, inputs, splits=SPLITS):
     assert step._cache_size() <= 1  # steps never compile again
 
 
+def decoder(name):
+    config = ModelConfig(**SIZES | {"num_layers": 1, "ffn_width": 11, "max_length": LENGTH + 4} | DECODERS[name])
+    model = build_model(config)
+    ids_BN = jax.random.randint(jax.random.key(0), (BATCH, LENGTH), 0, VOCABULARY)
+    return model, random_params(model, ids_BN), ids_BN
+
+
 @pytest.mark.parametrize("name", CAUSAL_MIXERS)
 def test_mixer(name):
     mixer = build_mixer(name, ModelConfig(mixer=name, **SIZES))
     x_BND = jax.random.normal(jax.random.key(0), (BATCH, LENGTH, WIDTH))
-    check(mixer, random_params(mixer, x_BND), mixer.init_cache(BATCH, LENGTH), x_BND, [(), (6, 6)])
+    variables = {"params": random_params(mixer, x_BND)}
+    check(mixer, variables, mixer.init_cache(BATCH, LENGTH), x_BND, [(), (6, 6)])
 
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_decoder(name):
-    config = ModelConfig(**SIZES | {"num_layers": 1, "ffn_width": 11, "max_length": LENGTH + 4} | DECODERS[name])
-    model = build_model(config)
-    ids_BN = jax.random.randint(jax.random.key(0), (BATCH, LENGTH), 0, VOCABULARY)
+    model, params, ids_BN = decoder(name)
     spare = 4 if name != "attention" else 0
-    check(model, random_params(model, ids_BN), model.init_cache(BATCH, LENGTH + spare), ids_BN)
+    check(model, prepared(model, params), model.init_cache(BATCH, LENGTH + spare), ids_BN)
+
+
+def test_steps_take_the_constants_that_they_are_handed():
+    model, params, _ = decoder("causal_stft")
+    constants = prepared(model, params)["constants"]
+    assert constants["blocks_0"]["mixer"]["kernel"].shape == (WIDTH, SIZES["window"], WIDTH)
+    assert np.concatenate(constants["head"], axis=1).shape == (WIDTH, VOCABULARY)
+    cache = model.init_cache(1, 8)
+    step = jax.jit(lambda variables: model.apply(variables, jnp.ones(1, int), cache, method="step")[0])
+    wanted = step({"params": params})
+    for changed in ("blocks_0", "head"):
+        zero = constants | {changed: jax.tree.map(jnp.zeros_like, constants[changed])}
+        assert np.abs(step({"params": params, "constants": zero}) - wanted).max() > 0.01
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_rows_of_different_lengths(name):
+    """In one batch, filled up on the left, each row gives what it gives alone."""
+    model, params, ids_BN = decoder(name)
+    lengths, place, new = (1, 5, 17), 20, LENGTH - 17
+    full = np.asarray(jax.jit(lambda ids: model.apply({"params": params}, ids))(ids_BN))
+    prefill = jax.jit(partial(model.apply, {"params": params}, method="prefill"))
+    step = jax.jit(partial(model.apply, {"params": params}, method="step"))
+    rows = [np.concatenate([np.full(place - n, 7), row]) for n, row in zip(lengths, ids_BN, strict=True)]
+    padded = np.stack([row[: place + new] for row in rows])
+    pads = place - np.array(lengths)
+    outputs, cache = prefill(padded[:, :place], model.init_cache(BATCH, LENGTH), pads)  # the pads take no room
+    more, cache = prefill(padded[:, place : place + 4], cache)
+    outputs = [outputs, more]
+    for index in range(place + 4, place + new):
+        logits, cache = step(padded[:, index], cache)
+        outputs.append(logits[:, None])
+    found = np.concatenate(outputs, axis=1)
+    for row, pad in enumerate(pads):
+        wanted = full[row, : place + new - pad]
+        np.testing.assert_allclose(found[row, pad:], wanted, atol=2e-5 * np.abs(full).max(), rtol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in DECODERS if "attention" not in DECODERS[name]["mixer"]])
+def test_cache_does_not_grow_with_the_text(name):
+    model, _, _ = decoder(name)
+    assert jax.tree.map(jnp.shape, model.init_cache(2, 3)) == jax.tree.map(jnp.shape, model.init_cache(2, 30))
+
+
+@jax.numpy_dtype_promotion("standard")  # Flax's own norms need it in bfloat16
+@pytest.mark.parametrize("name", DECODERS)
+def test_cache_keeps_its_shapes_and_types(name):
+    """So that steps can go round in a compiled loop, in bfloat16 too."""
+    config = ModelConfig(**SIZES | {"num_layers": 1, "max_length": 30, "dtype": "bfloat16"} | DECODERS[name])
+    model = build_model(config)
+    variables = {"params": jax.eval_shape(model.init, jax.random.key(0), jnp.ones((2, 3), int))["params"]}
+    constants = jax.eval_shape(partial(model.apply, method="prepare", mutable=["constants"]), variables)[1]
+    empty = jax.eval_shape(lambda: model.init_cache(2, 30))
+    for given in (variables, variables | constants):
+        filled = jax.eval_shape(partial(model.apply, method="prefill"), given, jnp.ones((2, 3), int), empty)[1]
+        after = jax.eval_shape(partial(model.apply, method="step"), given, jnp.ones(2, int), filled)[1]
+        assert empty == filled == after
+
+
+def test_last_logits_alone():
+    model, params, ids_BN = decoder("one tap")
+    cache = model.init_cache(BATCH, LENGTH)
+    prefill = jax.jit(partial(model.apply, {"params": params}, method="prefill"), static_argnames="last")
+    np.testing.assert_allclose(prefill(ids_BN, cache, last=True)[0], prefill(ids_BN, cache)[0][:, -1], atol=1e-5)
 
 
 def test_bad_sizes_of_a_cache():

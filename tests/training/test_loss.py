@@ -1,6 +1,12 @@
+import jax
 import numpy as np
+import pytest
 
-from fftnet_jax.training.loss import token_sums
+from fftnet_jax.config import ModelConfig
+from fftnet_jax.models import build_model
+from fftnet_jax.training import loss
+from fftnet_jax.training.load import fresh_params
+from fftnet_jax.training.loss import make_token_sums, token_sums
 
 
 def test_sums_are_over_tokens_of_weight_one():
@@ -15,3 +21,36 @@ def test_sums_are_over_tokens_of_weight_one():
     np.testing.assert_allclose(sums["loss"], loss, rtol=1e-5)
     assert sums["correct"] == correct
     assert sums["count"] == weights.sum()
+
+
+HEADS = [
+    {"tie_head": True},
+    {"tie_head": True, "head_bias": True, "final_norm": False},
+    {"tie_head": False},
+    {"tie_head": False, "head_bias": True, "final_norm": False, "family": "encoder"},
+]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_large_vocabulary_changes_nothing(head, monkeypatch):
+    sizes = {"vocab_size": 61, "width": 8, "num_layers": 1, "ffn_width": 8, "mixer": "causal_stft", "window": 3}
+    model = build_model(ModelConfig(**sizes, dropout=0.3, **head))
+    params = jax.tree.map(lambda p: p + 0.1, fresh_params(model, 0))  # biases are zero at first
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 61, (2, 4, 6), np.int32)
+    batch = {"inputs": ids[0], "targets": ids[1], "weights": rng.integers(0, 2, (4, 6)).astype(np.float32)}
+
+    def gradients():
+        sums_of = make_token_sums(model)
+
+        def loss_of(params):
+            sums = sums_of(params, batch, deterministic=False, rngs={"dropout": jax.random.key(1)})
+            return sums["loss"], sums
+
+        return jax.jit(jax.value_and_grad(loss_of, has_aux=True))(params), sums_of(params, batch)
+
+    whole = gradients()
+    monkeypatch.setattr(loss, "LARGE_VOCABULARY", 61)
+    monkeypatch.setattr(loss, "token_sums", None)  # must not be called any more
+    for a, b in zip(jax.tree.leaves(gradients()), jax.tree.leaves(whole), strict=True):
+        assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()

@@ -1,0 +1,248 @@
+"""What the benchmarks share: contenders timed in turns in one process, tables, JSON, pictures.
+
+A benchmark is a list of cases; a case holds contenders that do the same work. `benchmark` runs it all:
+
+    def cases(args) -> list[Case]: ...
+    def main(argv=None): benchmark("mixers", cases, __doc__, argv)
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from matplotlib.figure import Figure
+
+from benchmarks.memory import peak_memory
+
+COLORS = {"torch": "#7f7f7f", "ours": "#08519c", "definition": "#6baed6", "attention": "#d94801"}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do a piece of work.
+
+    Attributes:
+      run: does it, and returns only when it is done.
+      pieces: equal pieces that one call does; all times are per piece.
+      before: brings back the state ahead of each call, untimed.
+      held: bytes that exist before a call (inputs, parameters, optimiser state); part of the peak memory.
+    """
+
+    run: Callable[[], object]
+    pieces: int = 1
+    before: Callable[[], object] = lambda: None
+    held: int = 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """Contenders, by name, for one piece of work of `tokens` tokens; each is built only when its turn comes.
+
+    Ratios are times over those of `reference` (by default the first contender). `length` is the place on the
+    picture's axis; without it cases stand side by side.
+    """
+
+    name: str
+    tokens: int
+    contenders: dict[str, Callable[[], Contender]]
+    reference: str = ""
+    length: int | None = None
+
+
+def compiled(function: Callable, *args) -> Contender:
+    """A JAX function of arrays, compiled ahead."""
+    program = jax.jit(function).lower(*jax.block_until_ready(args)).compile()
+    return Contender(lambda: jax.block_until_ready(program(*args)), held=nbytes(args))
+
+
+def forward_backward(function: Callable, params, x_BND: jax.Array) -> Contender:
+    """Output and gradients to parameters and input; the cotangent is random, so that nothing can be simplified away."""
+
+    def both(params, x_BND, dy_BND):
+        y_BND, pull = jax.vjp(function, params, x_BND)
+        return y_BND, pull(dy_BND)
+
+    return compiled(both, params, x_BND, jax.random.normal(jax.random.key(1), x_BND.shape))
+
+
+def nbytes(tree) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def in_turns(contenders: dict[str, Contender], rounds: int, turn: float = 0.25, budget: float = 300.0) -> dict:
+    """Seconds per piece for each contender and round; a slow spell of the machine meets all of them.
+
+    A turn repeats the call until about `turn` seconds are full. When the rounds would take more than
+    `budget` seconds in all there are fewer, but at least three.
+    """
+    calls, planned = {}, 0.0
+    for name, contender in contenders.items():
+        once = _seconds(contender, 1)  # warm-up
+        calls[name] = max(1, min(100, round(turn / once)))
+        planned += once * calls[name]
+    seconds = {name: [] for name in contenders}
+    for index in range(min(rounds, max(3, int(budget / planned)))):
+        for name in list(contenders)[:: -1 if index % 2 else 1]:  # so that none always follows the same one
+            seconds[name].append(_seconds(contenders[name], calls[name]) / contenders[name].pieces)
+    return seconds
+
+
+def _seconds(contender, calls):
+    total = 0.0
+    for _ in range(calls):
+        contender.before()
+        start = time.perf_counter()
+        contender.run()
+        total += time.perf_counter() - start
+    return total / calls
+
+
+def summary(seconds: dict[str, list[float]], reference: str) -> list[dict]:
+    """A row per contender: median, min and max in seconds; ratio is the median of the round-by-round ratios."""
+    return [
+        {
+            "name": name,
+            "median": statistics.median(mine),
+            "min": min(mine),
+            "max": max(mine),
+            "ratio": statistics.median(a / b for a, b in zip(mine, seconds[reference], strict=True)),
+            "seconds": mine,
+        }
+        for name, mine in seconds.items()
+    ]
+
+
+def print_table(title: str, rows: list[dict], tokens: int) -> None:
+    """Milliseconds per piece, tokens per second, ratio to the reference, and peak memory where it was measured."""
+    width = max(24, *(len(row["name"]) for row in rows))
+    print(
+        f"\n{title}\n{'':<{width}}{'median ms':>12}{'min':>11}{'max':>11}{'tokens/s':>12}{'ratio':>9}{'peak MiB':>10}"
+    )
+    for row in rows:
+        times = "".join(f"{row[key] * 1e3:>{size}.2f}" for key, size in (("median", 12), ("min", 11), ("max", 11)))
+        peak = f"{row['peak_bytes'] / 2**20:,.0f}" if row["peak_bytes"] is not None else "-"
+        rate = f"{tokens / row['median']:,.0f}"
+        print(f"{row['name']:<{width}}{times}{rate:>12}{row['ratio']:>9.2f}{peak:>10}", flush=True)
+
+
+def hardware() -> dict:
+    """Processor, cores allowed, load (processes running or waiting, last minute), JAX's device, versions, date."""
+    info = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
+    packages = ("jax", "jaxlib", "flax", *(("torch",) if importlib.util.find_spec("torch") else ()))
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "cores": cores(),
+        "load": os.getloadavg()[0],
+        "device": jax.devices()[0].device_kind,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
+    }
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def write_json(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def log_log_picture(path: Path, title: str, series: dict[str, dict], xlabel: str, ylabel: str = "milliseconds") -> None:
+    """`series` maps a name to {x: seconds}. Numbers as x make lines over a logarithmic axis, texts make columns."""
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    places = list(dict.fromkeys(x for points in series.values() for x in points))
+    columns = isinstance(places[0], str)
+    for index, (name, points) in enumerate(series.items()):
+        xs = [places.index(x) for x in points] if columns else list(points)
+        color = next((color for word, color in COLORS.items() if word in name), None)
+        style = {"color": color, "marker": "osD^vPX*"[index % 8], "linestyle": "none" if columns else "-"}
+        axes.plot(xs, [seconds * 1e3 for seconds in points.values()], label=name, alpha=0.85, **style)
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel, yscale="log", xscale="linear" if columns else "log")
+    if columns:
+        axes.set_xticks(range(len(places)), [place.replace(" ", "\n") for place in places], fontsize=7)
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def benchmark(name: str, cases: Callable, doc: str, argv=None, arguments: Callable = lambda parser: None) -> list[dict]:
+    """Times every case that the command line asks for; prints tables, writes the JSON and the picture.
+
+    Args:
+      name: of the module in `benchmarks`, which a process of its own imports to measure the memory.
+      cases: parsed arguments → list of `Case`.
+      arguments: adds further flags to the parser; their values must be plain.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=0, help="turns of each contender; 0 for 15, or 3 with --quick")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes, to see that everything runs")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="cases whose name has this regular expression")
+    parser.add_argument("--no_peers", action="store_true", help="leave out the PyTorch rows")
+    parser.add_argument("--no_memory", action="store_true", help="leave out the peak memory")
+    parser.add_argument("--folder", default="", help="where results go; by default runs/benchmarks for a partial run")
+    arguments(parser)
+    args = parser.parse_args(argv)
+    partial = any(value != parser.get_default(key) for key, value in vars(args).items() if key != "folder")
+    folder = Path(args.folder or ("runs/benchmarks" if partial else "."))
+    args.peers = _peers(args.no_peers)
+    found = cases(args)
+    wanted = [case for case in found if re.search(args.only, case.name)]
+    if not wanted:
+        parser.error(f"--only must be found in one of: {', '.join(case.name for case in found)}; got {args.only!r}")
+    known = {key: value for key, value in vars(args).items() if key != "folder"}
+    machine, tables = hardware(), []
+    for case in wanted:
+        tables.append(_run(f"benchmarks.{name}", case, args, args.rounds or (3 if args.quick else 15)))
+        content = {"hardware": machine, "arguments": known, "cases": tables}
+        write_json(folder / f"benchmarks/results/{name}.json", content)  # each time, so that nothing is lost
+    series = {}
+    for table in tables:
+        for row in table["rows"]:
+            series.setdefault(row["name"], {})[table["length"] or table["name"]] = row["median"]
+    xlabel = "tokens per sequence" if all(table["length"] for table in tables) else ""
+    log_log_picture(folder / f"docs/bench_{name}.png", f"{name}: {machine['cores']} × {machine['cpu']}", series, xlabel)
+    return tables
+
+
+def _peers(unwanted: bool) -> bool:
+    if unwanted:
+        return False
+    if jax.default_backend() != "cpu":
+        print("the PyTorch rows are left out: they run on the CPU only")
+        return False
+    if not importlib.util.find_spec("torch"):
+        print("the PyTorch rows are left out: torch is not installed (pip install -e '.[peers]')")
+        return False
+    return True
+
+
+def _run(module: str, case: Case, args: argparse.Namespace, rounds: int) -> dict:
+    reference = case.reference or next(iter(case.contenders))
+    rows = summary(in_turns({name: make() for name, make in case.contenders.items()}, rounds), reference)
+    for row in rows:
+        row["peak_bytes"] = None if args.no_memory else peak_memory(module, case.name, row["name"], args)
+    print_table(case.name, rows, case.tokens)
+    return {"name": case.name, "tokens": case.tokens, "length": case.length, "reference": reference, "rows": rows}
+
+
+def random_input(*shape: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(0), shape, jnp.float32)

@@ -1,0 +1,134 @@
+"""A short DFT as real matrix products: T samples, followed by T zeros, to the T + 1 bins of a real DFT of 2T points.
+
+Each bin becomes a few real rows, combinations of its real and imaginary part, chosen so that what follows needs
+real products only: three rows for a product of two complex numbers,
+
+    (a + bi) (c + di) = ((a+b) c - b (c+d)) + ((a+b) c + a (d-c)) i,
+
+two where the other spectrum is real. Up to `SINGLE_STAGE` samples the rows are one matrix; more take two stages
+(Cooley and Tukey 1965).
+"""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SINGLE_STAGE = 128
+
+# Weights of (real, imaginary) in each row of a bin.
+REAL_IMAGINARY = ((1, 0), (0, 1))
+TURNED = ((0, 1), (-1, 0))  # the same of -i times the spectrum
+DATA, KERNEL, RESULT = ((1, 1), (1, 0), (0, 1)), ((1, 0), (-1, 1), (1, 1)), ((1, 1), (0, 1), (-1, 0))
+
+
+def to_bins(x: jax.Array, samples: int, rows: tuple, offset: float = 0.0, weighted: bool = False) -> jax.Array:
+    """(up to T samples, …) → (T + 1 bins × rows, …), a bin's rows side by side, bins in the order of `bin_order`.
+
+    Args:
+      offset: the place of the first sample; the spectrum is that of the samples moved behind so many zeros.
+      weighted: multiply each bin by its weight in the inverse DFT.
+    """
+    split, length = _split(samples), x.shape[0]
+    if split is None:
+        return _apply(row_matrix(samples, rows, offset, weighted)[:, :length], x)
+    first, second = split  # sample t = second * a + b
+    if length < samples:
+        x = jnp.pad(x, ((0, samples - length), *((0, 0),) * (x.ndim - 1)))
+    lines, inner, edges = _stages(samples, rows, offset, weighted)
+    rest = x.shape[1:]
+    V = _apply(lines, x.reshape(first // 2, second, *rest))  # (first, second, …): lines 0 and first/2, then pairs
+    middle = V[2:].reshape(first // 2 - 1, 2 * second, *rest)
+    body = jnp.einsum("isb,ib...->is...", jnp.asarray(inner, x.dtype), middle).reshape(-1, *rest)
+    return jnp.concatenate([body, *(_apply(edge, line) for edge, line in zip(edges, V[:2], strict=True))])
+
+
+def from_bins(Y: jax.Array, samples: int, rows: tuple, offset: float = 0.0) -> jax.Array:
+    """(T + 1 bins × rows, …) → (T, …): the inverse DFT at places offset .. offset + T - 1."""
+    shape = jax.ShapeDtypeStruct((samples, *Y.shape[1:]), Y.dtype)
+    return jax.linear_transpose(lambda y: to_bins(y, samples, rows, offset, weighted=True), shape)(Y)[0]
+
+
+def delay(U: jax.Array, samples: int) -> jax.Array:
+    """The spectrum, of any number of rows a bin, of the samples moved behind T others."""
+    bins = bin_order(samples)
+    return U * _column(np.repeat((-1.0) ** bins, U.shape[0] // len(bins)), U.ndim)
+
+
+def bins_cost(samples: int, rows: int) -> int:
+    """Multiplications of `to_bins` for one column."""
+    split = _split(samples)
+    if split is None:
+        return rows * (samples + 1) * samples
+    first, second = split
+    return samples * first + rows * first * second**2
+
+
+@lru_cache(maxsize=64)
+def bin_order(samples: int) -> np.ndarray:
+    """The frequency, in turns over 2T samples, of each bin; those of two stages count up to 2T."""
+    split = _split(samples)
+    if split is None:
+        return np.arange(samples + 1)
+    first, second = split
+    inner = np.arange(1, first // 2)[:, None] + first * np.arange(second)[None]
+    return np.concatenate([inner.ravel(), *_edge_bins(samples, split)])
+
+
+@lru_cache(maxsize=64)
+def row_matrix(samples: int, rows: tuple, offset: float = 0.0, weighted: bool = False) -> np.ndarray:
+    """The whole transform as one matrix, (T + 1 bins × rows, T), float64."""
+    return _line(bin_order(samples), np.arange(samples) + offset, samples, rows, weighted)
+
+
+def _apply(matrix, x):
+    return jnp.tensordot(jnp.asarray(matrix, x.dtype), x, axes=1)
+
+
+def _column(values, ndim):
+    return jnp.asarray(np.asarray(values, np.float32).reshape(-1, *(1,) * (ndim - 1)))
+
+
+@lru_cache(maxsize=64)
+def _split(samples: int) -> tuple[int, int] | None:
+    """Factors (L1, L2) of 2T for the two stages with the fewest multiplications, or None for a single one."""
+    if samples <= SINGLE_STAGE:
+        return None
+    pairs = [(even, 2 * samples // even) for even in range(4, samples, 2) if 2 * samples % even == 0]
+    cost = {(a, b): samples * a + 3 * a * b * b for a, b in pairs} | {None: 3 * samples**2}
+    return min(cost, key=cost.get)
+
+
+@lru_cache(maxsize=64)
+def _stages(samples: int, rows: tuple, offset: float, weighted: bool) -> tuple:
+    """Matrices of the first stage, of the second for most bins, and of the second for the two lines that are real."""
+    first, second = _split(samples)
+    angle = 2 * np.pi * (np.outer(np.arange(first // 2 + 1), np.arange(first // 2)) % first) / first
+    pairs = np.stack([np.cos(angle[1:-1]), -np.sin(angle[1:-1])], axis=1).reshape(-1, first // 2)
+    lines = np.concatenate([np.cos(angle[[0, -1]]), pairs])
+    places = np.arange(second) + offset
+    bins = np.arange(1, first // 2)[:, None, None] + first * np.arange(second)[:, None]
+    angle = np.pi * (bins * places % (2 * samples)) / samples
+    cos, sin = np.cos(angle), np.sin(angle)
+    real, imaginary = np.concatenate([cos, sin], axis=2), np.concatenate([-sin, cos], axis=2)
+    inner = np.stack([a * real + b * imaginary for a, b in rows], axis=2)
+    inner = inner.reshape(first // 2 - 1, -1, 2 * second) / (samples if weighted else 1)
+    edges = _edge_bins(samples, (first, second))
+    return lines, inner, [_line(bins, places, samples, rows, weighted) for bins in edges]
+
+
+def _edge_bins(samples, split):
+    first, second = split
+    lines = (start + first * np.arange(second) for start in (0, first // 2))
+    return [bins[bins <= samples] for bins in lines]
+
+
+def _line(bins, places, samples, rows, weighted):
+    """The rows of some bins for real samples at some places."""
+    angle = np.pi * (np.outer(bins, places) % (2 * samples)) / samples
+    real, imaginary = np.cos(angle), -np.sin(angle)
+    parts = np.stack([a * real + b * imaginary for a, b in rows], axis=1)
+    if weighted:  # a bin stands for its conjugate too, but for the two real ones
+        parts = parts * np.where(bins % samples == 0, 0.5, 1.0)[:, None, None] / samples
+    return parts.reshape(-1, len(places))

@@ -1,0 +1,272 @@
+"""The causal STFT mixer's linear map, with and without windows.
+
+Definition, for the window w_t of the tokens x[t-W+1 .. t] (zeros before the start, oldest first):
+
+    y_t = sum over k, j of S(w_t)[k, j] P[k, j],    S = Re DFT2 or its Hartley form
+
+All of it is linear and the matrix of S is symmetric, so y is a causal convolution of x whose kernel is S of P:
+no window is ever formed. `plan_stft` chooses among the forms; every form gives the same numbers.
+"""
+
+from functools import lru_cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fftnet_jax.spectral import bins
+from fftnet_jax.spectral.dft import window_spectrum
+from fftnet_jax.spectral.plan import STFTPlan, plan_stft
+from fftnet_jax.spectral.windows import causal_windows, valid_windows
+
+GROUP = 2**24  # numbers in the copies of the input that one product of the direct form takes
+
+
+def causal_stft(
+    x_BND: jax.Array,
+    weight_WDO: jax.Array,
+    spectrum: str = "real",
+    norm: str = "none",
+    past_BPD: jax.Array | None = None,
+    plan: STFTPlan | str = "auto",
+) -> jax.Array:
+    """Causal windows → 2-D spectrum → linear map, (B, N, D) → (B, N, O), float32.
+
+    Args:
+      weight_WDO: P, the weight of each window position (oldest first) and channel for each output.
+      spectrum, norm: see `window_spectrum`.
+      past_BPD: the W - 1 tokens before x; None stands for zeros.
+      plan: from `plan_stft`, or the name of a form to force.
+
+    Raises:
+      ValueError: a form that can't compute this; the message says what can.
+    """
+    x_BND, weight_WDO = x_BND.astype(jnp.float32), weight_WDO.astype(jnp.float32)
+    batch, length, width = x_BND.shape
+    window, _, out = weight_WDO.shape
+    past, hartley = past_BPD is not None, spectrum == "hartley"
+    if isinstance(plan, str):
+        plan = plan_stft(batch, length, width, window, out=out, past=past, hartley=hartley, form=plan)
+    if plan.form == "windows":
+        return _windows(x_BND, weight_WDO, spectrum, norm, past_BPD)
+    if norm == "ortho":
+        weight_WDO = weight_WDO * (window * width) ** -0.5
+    if past:
+        past_BPD = past_BPD.astype(jnp.float32)
+    if plan.form == "linear_phase":
+        if hartley or window < 2 or (not past and length < window):
+            raise ValueError("form 'linear_phase' needs spectrum 'real' and 2 <= W <= N; use 'blocks' or 'auto'")
+        return _linear_phase(x_BND, past_BPD, weight_WDO, plan.block)
+    kernel = _Kernel(weight_WDO, hartley, window if past else min(window, length), plan.features)
+    if plan.features == "data":
+        basis_DE = jnp.asarray(np.concatenate(_real_dft(width), axis=1), jnp.float32)
+        x_BND = x_BND @ basis_DE
+        past_BPD = past_BPD @ basis_DE if past else None
+    form = _direct if plan.form == "direct" else _blocks
+    return form(x_BND, past_BPD, kernel, plan.block)
+
+
+class _Kernel:
+    """The transformed weight, at chosen lags only.
+
+    Real data has a symmetric spectrum, so the weights of mirrored frequencies are added first: half of the work.
+    Over the channels the transform meets either the kernel or, as `features` of the data, the input.
+    """
+
+    def __init__(self, weight_WDO, hartley, lags, features):
+        self.window, self.width = weight_WDO.shape[:2]
+        self.lags, self.features = lags, features
+        # cos(a+b) = cos a cos b - sin a sin b; the Hartley kernel cos + sin of a+b has all four products.
+        if hartley:
+            ee, oe, eo, oo = _fold(weight_WDO, ((1, 1), (-1, 1), (1, -1), (-1, -1)))
+            self.terms = (ee, oe), (eo, oo)
+        else:
+            ee, oo = _fold(weight_WDO, ((1, 1), (-1, -1)))
+            self.terms = (ee, None), (None, oo)
+
+    def taps(self, lags_L: np.ndarray, after=None) -> jax.Array:
+        """(len(lags_L), D, O), zero at lags from `lags` on; or `after` @ them, in one product."""
+        cos, sin = _real_dft(self.window)
+        place = np.clip(self.window - 1 - lags_L, 0, self.window - 1)
+        inside = (lags_L < self.lags)[:, None]
+        matrices = ((cos[place] * inside, sin[place] * inside), (cos[place] * inside, -sin[place] * inside))
+        # One group of (weight, matrix over the lags) for the cosines over the channels, one for the sines.
+        groups = [
+            [(h, matrix if after is None else after @ matrix) for h, matrix in zip(*both, strict=True) if h is not None]
+            for both in zip(self.terms, matrices, strict=True)
+        ]
+        if self.features == "kernel":
+            bases = [jnp.asarray(basis, jnp.float32) for basis in _real_dft(self.width)]
+            both = zip(groups, bases, strict=True)
+            groups = [[(jnp.einsum("de,keo->kdo", basis, h), m) for group, basis in both for h, m in group]]
+        parts = [
+            _product(np.concatenate([m for _, m in group], axis=1), jnp.concatenate([h for h, _ in group]))
+            for group in groups
+        ]
+        return jnp.concatenate(parts, axis=1)
+
+
+def _windows(x_BND, weight_WDO, spectrum, norm, past_BPD):
+    window = weight_WDO.shape[0]
+    if past_BPD is None:
+        w_BNWD = causal_windows(x_BND, window)
+    else:
+        w_BNWD = valid_windows(jnp.concatenate([past_BPD.astype(x_BND.dtype), x_BND], axis=1), window)
+    return jnp.einsum("bnwd,wdo->bno", window_spectrum(w_BNWD, spectrum, norm), weight_WDO)
+
+
+def _direct(x_BND, past_BPD, kernel, _):
+    """The kernel's taps times the tokens at their lags, a group of lags to a product."""
+    length, lags = x_BND.shape[1], kernel.lags
+    taps_LDO = kernel.taps(np.arange(lags))
+    x_BMD = _behind(x_BND, past_BPD, lags - 1)
+    group = max(1, min(GROUP // max(1, x_BND.size), -(-lags // 4)))
+    total = None
+    for lag in range(0, lags, group):
+        first = 0 if past_BPD is not None else lag  # without a past, earlier tokens have nothing at this lag
+        starts = [lags - 1 - later + first for later in range(lag, min(lag + group, lags))]
+        lagged = [jax.lax.slice_in_dim(x_BMD, start, start + length - first, axis=1) for start in starts]
+        taps_FO = taps_LDO[lag : lag + group].reshape(-1, taps_LDO.shape[-1])
+        y_BNO = jnp.pad(jnp.concatenate(lagged, axis=2) @ taps_FO, ((0, 0), (first, 0), (0, 0)))
+        total = y_BNO if total is None else total + y_BNO
+    return total
+
+
+def _blocks(x_BND, past_BPD, kernel, size):
+    """Overlap-save with the kernel in partitions of T lags, three real products a complex one.
+
+    Source: overlap-save, Stockham 1966; partitioned convolution, Kulp 1988.
+    """
+    length, partitions = x_BND.shape[1], -(-kernel.lags // size)
+    lags_TP = np.arange(size)[:, None] + size * np.arange(partitions)[None]
+    if partitions == 1 and size <= bins.SINGLE_STAGE:
+        H_SDO = kernel.taps(lags_TP[:, 0], bins.row_matrix(size, bins.KERNEL))
+    else:
+        H = kernel.taps(lags_TP.ravel())
+        H = bins.to_bins(H.reshape(size, partitions, *H.shape[1:]), size, bins.KERNEL)
+        H_SDO = H.reshape(H.shape[0], -1, H.shape[-1])
+    U_SBCD = bins.to_bins(_chunks(x_BND, past_BPD, size, partitions), size, bins.DATA)
+    X_SBCD = _overlap(U_SBCD, past_BPD is not None, size, partitions)
+    Y_SBCO = jnp.einsum("sbcd,sdo->sbco", X_SBCD, H_SDO)
+    return _unchunk(bins.from_bins(Y_SBCO, size, bins.RESULT, offset=size), length)
+
+
+def _linear_phase(x_BND, past_BPD, weight_WDO, size):
+    """Overlap-save with real spectra: two real products a complex one.
+
+    By window position n the kernel is even about W/2 for the cosines over the channels, odd for the sines, but for
+    n = 0, which has no mirror and is a product of its own. So its spectrum is a phase, which is moved into the
+    inverse DFT, times a real number (even) or i times one (odd: the data are turned by -i instead).
+    """
+    length, window = x_BND.shape[1], weight_WDO.shape[0]
+    even_KEO, odd_KEO = _fold(weight_WDO, ((1, 1), (-1, -1)))
+    cos, sin = _real_dft(window)
+    lags_L, centre = np.arange(window - 1), window / 2 - 1
+    angle = np.pi * np.outer(bins.bin_order(size), lags_L - centre) / size
+    places = window - 1 - lags_L
+    A_FEO = _product(np.cos(angle) @ cos[places], even_KEO)
+    B_FEO = _product(np.sin(angle) @ -sin[places], odd_KEO)
+    parts = []
+    for basis, rows in zip(_real_dft(x_BND.shape[2]), (bins.REAL_IMAGINARY, bins.TURNED), strict=True):
+        basis = jnp.asarray(basis, jnp.float32)
+        past = None if past_BPD is None else past_BPD @ basis
+        z_BNE = x_BND @ basis
+        U_SBCE = bins.to_bins(_chunks(z_BNE, past, size, 1), size, rows)
+        parts.append(_overlap(U_SBCE, past is not None, size, 1))
+        if rows is bins.REAL_IMAGINARY:
+            oldest_BNE = _behind(z_BNE, past, window - 1)[:, :length]
+    X_SBCD = jnp.concatenate(parts, axis=3)
+    X_FRBCD = X_SBCD.reshape(size + 1, 2, *X_SBCD.shape[1:])
+    Y_FRBCO = jnp.einsum("frbcd,fdo->frbco", X_FRBCD, jnp.concatenate([A_FEO, B_FEO], axis=1))
+    Y_SBCO = Y_FRBCO.reshape(*X_SBCD.shape[:3], -1)
+    y_TBCO = bins.from_bins(Y_SBCO, size, bins.REAL_IMAGINARY, offset=size - centre)
+    return _unchunk(y_TBCO, length) + oldest_BNE @ even_KEO.sum(axis=0)
+
+
+def _behind(x_BND, past_BPD, count):
+    """x behind `count` earlier tokens: the past, or zeros."""
+    if past_BPD is None:
+        return jnp.pad(x_BND, ((0, 0), (count, 0), (0, 0)))
+    return jnp.concatenate([past_BPD, x_BND], axis=1)
+
+
+def _chunks(x_BND, past_BPD, size, partitions):
+    """(T, B, C, D): the tokens in chunks of T, behind `partitions` chunks that end with the past, if there is one."""
+    batch, length, width = x_BND.shape
+    x_BMD = jnp.pad(x_BND, ((0, 0), (0, -length % size), (0, 0)))
+    if past_BPD is not None:
+        gap = partitions * size - past_BPD.shape[1]
+        x_BMD = jnp.concatenate([jnp.pad(past_BPD, ((0, 0), (gap, 0), (0, 0))), x_BMD], axis=1)
+    return x_BMD.reshape(batch, x_BMD.shape[1] // size, size, width).transpose(2, 0, 1, 3)
+
+
+def _overlap(U_SBCD, past, size, partitions):
+    """Spectra of blocks of 2T: an earlier chunk's plus the delayed one of the next, so each is transformed once.
+
+    With several partitions the spectra of the latest blocks stand side by side, (S, B, C, P D).
+    """
+    if past:
+        X = U_SBCD[:, :, :-1] + bins.delay(U_SBCD[:, :, 1:], size)
+    else:
+        X = jnp.pad(U_SBCD[:, :, :-1], ((0, 0), (0, 0), (1, 0), (0, 0))) + bins.delay(U_SBCD, size)
+        X = jnp.pad(X, ((0, 0), (0, 0), (partitions - 1, 0), (0, 0)))
+    chunks = X.shape[2] - partitions + 1
+    starts = [partitions - 1 - p for p in range(partitions)]
+    return jnp.concatenate([X[:, :, start : start + chunks] for start in starts], axis=3)
+
+
+def _unchunk(y_TBCO, length):
+    size, batch, chunks, out = y_TBCO.shape
+    return y_TBCO.transpose(1, 2, 0, 3).reshape(batch, chunks * size, out)[:, :length]
+
+
+def _product(matrix, h):
+    return jnp.tensordot(jnp.asarray(matrix, jnp.float32), h, axes=1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _fold(weight_WDO, signs):
+    """Adds the weights of mirrored frequencies, over the window and the channels, once for each pair of signs.
+
+    A sign of 1 gives the sums (n//2 + 1 of them), -1 the differences ((n-1)//2).
+    """
+    along = {sign: _fold_axis(weight_WDO, 1, sign) for sign in {sign for _, sign in signs}}
+    return [_fold_axis(along[channels], 0, window) for window, channels in signs]
+
+
+def _fold_forward(weight_WDO, signs):
+    return _fold(weight_WDO, signs), weight_WDO.shape[:2]
+
+
+def _fold_backward(signs, counts, gradients):
+    # One gather each way: what JAX would write, pads of reversed pads, runs at a quarter of the speed on CPU.
+    places = [np.minimum(np.arange(n), n - np.arange(n)) for n in counts]
+    total = 0.0
+    for gradient, pair in zip(gradients, signs, strict=True):
+        edges = [(0, 0) if sign == 1 else (1, n // 2 - (n - 1) // 2) for n, sign in zip(counts, pair, strict=True)]
+        mirrored = [np.where(np.arange(n) <= n // 2, 1, sign) for n, sign in zip(counts, pair, strict=True)]
+        sign_WD1 = jnp.asarray(np.multiply.outer(*mirrored)[:, :, None], gradient.dtype)
+        whole = jnp.pad(gradient, (*edges, (0, 0)))[places[0][:, None], places[1][None]]
+        total = total + sign_WD1 * whole
+    return (total,)
+
+
+_fold.defvjp(_fold_forward, _fold_backward)
+
+
+def _fold_axis(weight, axis, sign):
+    count = weight.shape[axis]
+    pairs = (count - 1) // 2
+    high = jnp.flip(jax.lax.slice_in_dim(weight, count - pairs, count, axis=axis), axis)
+    if sign == -1:
+        return jax.lax.slice_in_dim(weight, 1, pairs + 1, axis=axis) - high
+    edges = [(0, 0)] * weight.ndim
+    edges[axis] = (1, count // 2 - pairs)  # frequency 0 and, if there is one, Nyquist have no mirror
+    return jax.lax.slice_in_dim(weight, 0, count // 2 + 1, axis=axis) + jnp.pad(high, edges)
+
+
+@lru_cache(maxsize=64)
+def _real_dft(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines (n, n//2 + 1) and sines (n, (n-1)//2) of the frequencies that real data has."""
+    angle = 2 * np.pi * (np.outer(np.arange(count), np.arange(count)) % count) / count
+    return np.cos(angle[:, : count // 2 + 1]), np.sin(angle[:, 1 : (count + 1) // 2])
