@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from fftnet_jax.config import Arguments, ConfigError, describe_fields, load_config
-from fftnet_jax.training import Diverged, Interrupted, train
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -34,15 +33,22 @@ def main(argv: list[str]) -> int:
     try:
         args, overrides = parse(argv)
         config = load_config(args.config, overrides)
-        train(config, args.workdir or Path("runs") / Path(args.config).stem)
+        return run(config, args.workdir or Path("runs") / Path(args.config).stem)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return 130
     except KeyboardInterrupt:  # outside the steps, or a second Ctrl-C
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def run(config, workdir) -> int:
+    from fftnet_jax.training import Diverged, Interrupted, train  # JAX's seconds of import, not spent on --help
+
+    try:
+        train(config, workdir)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
         return 130
     except Diverged as error:
         print(f"error: {error}", file=sys.stderr)

@@ -184,13 +184,31 @@ def log_log_picture(path: Path, title: str, series: dict[str, dict], xlabel: str
     figure.savefig(path, dpi=120)
 
 
-def benchmark(name: str, cases: Callable, doc: str, argv=None, arguments: Callable = lambda parser: None) -> list[dict]:
+def times_picture(path: Path, title: str, tables: list[dict]) -> None:
+    """Median times of all cases."""
+    series = {}
+    for table in tables:
+        for row in table["rows"]:
+            series.setdefault(row["name"], {})[table["length"] or table["name"]] = row["median"]
+    xlabel = "tokens per sequence" if all(table["length"] for table in tables) else ""
+    log_log_picture(path, title, series, xlabel)
+
+
+def benchmark(
+    name: str,
+    cases: Callable,
+    doc: str,
+    argv=None,
+    arguments: Callable = lambda parser: None,
+    picture: Callable = times_picture,
+) -> list[dict]:
     """Times every case that the command line asks for; prints tables, writes the JSON and the picture.
 
     Args:
       name: of the module in `benchmarks`, which a process of its own imports to measure the memory.
       cases: parsed arguments → list of `Case`.
       arguments: adds further flags to the parser; their values must be plain.
+      picture: of (path, title, tables), draws what the README shows.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=0, help="turns of each contender; 0 for 15, or 3 with --quick")
@@ -214,12 +232,7 @@ def benchmark(name: str, cases: Callable, doc: str, argv=None, arguments: Callab
         tables.append(_run(f"benchmarks.{name}", case, args, args.rounds or (3 if args.quick else 15)))
         content = {"hardware": machine, "arguments": known, "cases": tables}
         write_json(folder / f"benchmarks/results/{name}.json", content)  # each time, so that nothing is lost
-    series = {}
-    for table in tables:
-        for row in table["rows"]:
-            series.setdefault(row["name"], {})[table["length"] or table["name"]] = row["median"]
-    xlabel = "tokens per sequence" if all(table["length"] for table in tables) else ""
-    log_log_picture(folder / f"docs/bench_{name}.png", f"{name}: {machine['cores']} × {machine['cpu']}", series, xlabel)
+    picture(folder / f"docs/bench_{name}.png", f"{name}: {machine['cores']} × {machine['cpu']}", tables)
     return tables
 
 

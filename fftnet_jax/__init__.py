@@ -5,24 +5,37 @@ length, H heads, V vocabulary, K taps or head width, M modes: `x_BND` is (batch,
 A capital name, `X_BFD`, is a spectrum.
 """
 
-from fftnet_jax.config import Config, ConfigError, ModelConfig, default_config, load_config
-from fftnet_jax.generation import Sampling, generate
-from fftnet_jax.interop import from_torch
-from fftnet_jax.models import Decoder, Encoder, build_model
-from fftnet_jax.training import load, train
+import importlib
 
-__all__ = [
-    "Config",
-    "ConfigError",
-    "Decoder",
-    "Encoder",
-    "ModelConfig",
-    "Sampling",
-    "build_model",
-    "default_config",
-    "from_torch",
-    "generate",
-    "load",
-    "load_config",
-    "train",
-]
+_HOMES = {
+    "Config": "config",
+    "ConfigError": "config",
+    "Decoder": "models",
+    "Encoder": "models",
+    "ModelConfig": "config",
+    "Sampling": "generation",
+    "build_model": "models",
+    "default_config": "config",
+    "from_torch": "interop",
+    "generate": "generation",
+    "load": "training",
+    "load_config": "config",
+    "train": "training",
+}
+
+_ROOMS = ("config", "data", "generation", "interop", "mixers", "models", "spectral", "training")
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    # On first use: a command line is checked, and --help printed, without JAX's seconds of import.
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__():
+    return sorted({*globals(), *_HOMES, *_ROOMS})
