@@ -120,7 +120,7 @@ def _direct(x_BND, past_BPD, kernel, _):
     length, lags = x_BND.shape[1], kernel.lags
     taps_LDO = kernel.taps(np.arange(lags))
     x_BMD = _behind(x_BND, past_BPD, lags - 1)
-    group = max(1, min(GROUP // max(1, x_BND.size), -(-lags // 4)))
+    group = max(1, GROUP // x_BND.size)
     total = None
     for lag in range(0, lags, group):
         first = 0 if past_BPD is not None else lag  # without a past, earlier tokens have nothing at this lag

@@ -81,12 +81,13 @@ def _forward(x_BND, weight, bias_V, targets_BN, weights_BN, vocab_axis, rows):
             return jax.tree.map(jnp.add, carry[0], sums_and_grads), dx_KCD
 
         zeros = [jnp.zeros(p.shape) for p in (weight, bias_V) if p is not None]
-        (total, dx_KCD) = jax.lax.fori_loop(0, used, add, ((_zero_sums(), zeros), jnp.zeros_like(chunks[1])))
+        total, dx_KCD = jax.lax.fori_loop(0, used, add, ((_zero_sums(), zeros), jnp.zeros_like(chunks[1])))
         return total, [restore(dx_KCD)]
 
     rule = "-> , , i j, k, b n d" if bias_V is not None else "-> , , i j, b n d"
     (sums, grads), (dx_BND,) = _by_device(local, rule, x_BND, weight, bias_V, targets_BN, weights_BN)
-    return sums, (dx_BND, grads[0], None if bias_V is None else grads[1])
+    dbias_V = None if bias_V is None else grads[1].astype(bias_V.dtype)
+    return sums, (dx_BND, grads[0].astype(weight.dtype), dbias_V)
 
 
 def _backward(vocab_axis, rows, grads, cotangents):

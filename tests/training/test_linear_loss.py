@@ -79,6 +79,9 @@ def test_bfloat16_is_rounded_before_the_products_only(vocab_axis):
     assert (our_dx.dtype, our_dweight.dtype) == (jnp.bfloat16, jnp.float32)
     assert_close((ours, our_dweight, our_dbias), (sums, dweight, dbias))
     assert_close(our_dx, dx, 2**-7)
+    half = jax.tree.map(lambda p: jnp.asarray(p, jnp.bfloat16), (weight, bias))
+    shapes = jax.eval_shape(lambda *head: value_and_grads(linear_token_sums, x, *head, *rest[1:])[1], *half)
+    assert {shape.dtype for shape in shapes} == {jnp.dtype(jnp.bfloat16)}
 
 
 def test_equal_logits_count_as_argmax_says():
