@@ -17,8 +17,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax.matmul import matmul
 from fftnet_jax.mixers.pads import zero_pads
-from fftnet_jax.spectral import advance_state, causal_convolution, damped_waves, short_convolution, state_output
+from fftnet_jax.spectral import (
+    advance_state,
+    causal_convolution,
+    damped_waves,
+    modal_convolution,
+    short_convolution,
+    state_output,
+)
+
+BLOCKS_FROM = 8192  # tokens from which blocks with states between them beat one FFT on CPU
 
 
 class SpectralModes(nn.Module):
@@ -41,6 +51,12 @@ class SpectralModes(nn.Module):
     def __call__(self, length: int) -> jax.Array:
         lag_L = jnp.arange(length)
         return damped_waves(jnp.exp(self.log_decay), self.frequency, lag_L, lag_L) @ self.mix
+
+    def convolve(self, u_BND: jax.Array) -> jax.Array:
+        """The filter's output (B, N, D), by whichever form is faster."""
+        if jax.default_backend() == "cpu" and u_BND.shape[1] >= BLOCKS_FROM:
+            return modal_convolution(u_BND, jnp.exp(self.log_decay), self.frequency, self.mix)
+        return causal_convolution(u_BND, self(u_BND.shape[1]))
 
     def advance(self, state_BMD: jax.Array, u_BND: jax.Array, start: jax.Array) -> jax.Array:
         """The state after the next N inputs, of which the first is at position `start`."""
@@ -84,15 +100,16 @@ class CausalFFTNet(nn.Module):
     causal = True
 
     def setup(self):
-        self.qkv = nn.Dense(3 * self.width, use_bias=False, dtype=self.dtype, kernel_init=_matched_gates)
-        self.out = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
+        self.qkv = _Projections(self.width, 3, _matched_gates, self.dtype)
+        self.out = _Projections(self.width, 1, nn.initializers.lecun_normal(), self.dtype)
         self.taps = self.param("taps", _shifted_taps, (self.short_filter, 3 * self.width))
         self.skip = self.param("skip", nn.initializers.ones, (self.width,))
         self.filter = SpectralModes(self.width, self.modes, self.horizon)
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
-        q_BND, u_BND = self._gates(short_convolution(self.qkv(x_BND), self.taps))
-        return self._out(q_BND, u_BND, causal_convolution(u_BND, self.filter(x_BND.shape[1])))
+        filtered = (short_convolution(*pair) for pair in zip(self.qkv(x_BND), self._taps(), strict=True))
+        q_BND, u_BND = self._gates(*filtered)
+        return self._out(q_BND, u_BND, self.filter.convolve(u_BND))
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int) -> dict:
@@ -107,7 +124,7 @@ class CausalFFTNet(nn.Module):
         """Outputs for the next N tokens, and the cache after them; see `pads` for `pads_B`."""
         q_BND, u_BND, cache, start = self._extend(zero_pads(x_BND, pads_B), cache)
         place_N = jnp.arange(x_BND.shape[1])
-        y_BND = causal_convolution(u_BND, self.filter(len(place_N)))
+        y_BND = self.filter.convolve(u_BND)
         y_BND += self.filter.output(cache["state"], place_N + 1, start + place_N)
         return self._out(q_BND, u_BND, y_BND), cache | {"state": self.filter.advance(cache["state"], u_BND, start)}
 
@@ -124,16 +141,37 @@ class CausalFFTNet(nn.Module):
 
     def _extend(self, x_BND, cache):
         length, start = x_BND.shape[1], cache["position"]
-        z_BMD = jnp.concatenate([cache["local"], self.qkv(x_BND)], axis=1)
-        q_BND, u_BND = self._gates(short_convolution(z_BMD, self.taps)[:, self.short_filter - 1 :])
+        z_BMD = jnp.concatenate([cache["local"], jnp.concatenate(self.qkv(x_BND), axis=2)], axis=1)
+        z_BNE = short_convolution(z_BMD, self.taps)[:, self.short_filter - 1 :]
+        q_BND, u_BND = self._gates(*jnp.split(z_BNE, 3, axis=2))
         return q_BND, u_BND, cache | {"local": z_BMD[:, length:], "position": start + length}, start
 
-    def _gates(self, z_BND):
-        q_BND, k_BND, v_BND = jnp.split(z_BND, 3, axis=-1)
+    def _taps(self):
+        return jnp.split(self.taps, 3, axis=1)
+
+    def _gates(self, q_BND, k_BND, v_BND):
         return q_BND, k_BND * v_BND
 
     def _out(self, q_BND, u_BND, y_BND):
-        return self.out(q_BND * (y_BND + self.skip[None, None] * u_BND.astype(jnp.float32)).astype(self.dtype))
+        y_BND = (y_BND + self.skip[None, None] * u_BND.astype(jnp.float32)).astype(self.dtype)
+        return self.out(q_BND * y_BND)[0]
+
+
+class _Projections(nn.Module):
+    """Linear maps (B, N, D) → (B, N, D), several in one parameter, with a product and an array for each.
+
+    Slices and concatenations of one wide array would cost more than the wide product saves.
+    """
+
+    width: int
+    count: int
+    kernel_init: nn.initializers.Initializer
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BND: jax.Array) -> list[jax.Array]:
+        kernel = self.param("kernel", self.kernel_init, (self.width, self.count * self.width))
+        return [matmul(x_BND.astype(self.dtype), part) for part in jnp.split(kernel, self.count, axis=1)]
 
 
 def _matched_gates(key, shape, dtype=jnp.float32):

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fftnet_jax.matmul import map_first_axis
+
 SINGLE_STAGE = 128
 
 # Weights of (real, imaginary) in each row of a bin.
@@ -32,22 +34,34 @@ def to_bins(x: jax.Array, samples: int, rows: tuple, offset: float = 0.0, weight
     """
     split, length = _split(samples), x.shape[0]
     if split is None:
-        return _apply(row_matrix(samples, rows, offset, weighted)[:, :length], x)
+        return map_first_axis(row_matrix(samples, rows, offset, weighted)[:, :length], x)
     first, second = split  # sample t = second * a + b
     if length < samples:
         x = jnp.pad(x, ((0, samples - length), *((0, 0),) * (x.ndim - 1)))
     lines, inner, edges = _stages(samples, rows, offset, weighted)
     rest = x.shape[1:]
-    V = _apply(lines, x.reshape(first // 2, second, *rest))  # (first, second, …): lines 0 and first/2, then pairs
+    V = map_first_axis(
+        lines, x.reshape(first // 2, second, *rest)
+    )  # (first, second, …): lines 0 and first/2, then pairs
     middle = V[2:].reshape(first // 2 - 1, 2 * second, *rest)
     body = jnp.einsum("isb,ib...->is...", jnp.asarray(inner, x.dtype), middle).reshape(-1, *rest)
-    return jnp.concatenate([body, *(_apply(edge, line) for edge, line in zip(edges, V[:2], strict=True))])
+    return jnp.concatenate([body, *(map_first_axis(edge, line) for edge, line in zip(edges, V[:2], strict=True))])
 
 
 def from_bins(Y: jax.Array, samples: int, rows: tuple, offset: float = 0.0) -> jax.Array:
     """(T + 1 bins × rows, …) → (T, …): the inverse DFT at places offset .. offset + T - 1."""
-    shape = jax.ShapeDtypeStruct((samples, *Y.shape[1:]), Y.dtype)
-    return jax.linear_transpose(lambda y: to_bins(y, samples, rows, offset, weighted=True), shape)(Y)[0]
+    split = _split(samples)
+    if split is None:
+        return map_first_axis(row_matrix(samples, rows, offset, True).T, Y)
+    first, second = split
+    lines, inner, edges = _stages(samples, rows, offset, True)
+    rest = Y.shape[1:]
+    *ends, _ = np.cumsum([inner.shape[0] * inner.shape[1], *(len(edge) for edge in edges)])
+    body, *parts = jnp.split(Y, ends)
+    body = body.reshape(first // 2 - 1, -1, *rest)
+    middle = jnp.einsum("isb,is...->ib...", jnp.asarray(inner, Y.dtype), body).reshape(first - 2, second, *rest)
+    V = [map_first_axis(edge.T, part)[None] for edge, part in zip(edges, parts, strict=True)]
+    return map_first_axis(lines.T, jnp.concatenate([*V, middle])).reshape(samples, *rest)
 
 
 def delay(U: jax.Array, samples: int) -> jax.Array:
@@ -80,10 +94,6 @@ def bin_order(samples: int) -> np.ndarray:
 def row_matrix(samples: int, rows: tuple, offset: float = 0.0, weighted: bool = False) -> np.ndarray:
     """The whole transform as one matrix, (T + 1 bins × rows, T), float64."""
     return _line(bin_order(samples), np.arange(samples) + offset, samples, rows, weighted)
-
-
-def _apply(matrix, x):
-    return jnp.tensordot(jnp.asarray(matrix, x.dtype), x, axes=1)
 
 
 def _column(values, ndim):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fftnet_jax.matmul import map_first_axis, matmul, matmul_by_bin
 from fftnet_jax.spectral import bins
 from fftnet_jax.spectral.dft import window_spectrum
 from fftnet_jax.spectral.plan import STFTPlan, plan_stft
@@ -100,7 +101,7 @@ class _Kernel:
             both = zip(groups, bases, strict=True)
             groups = [[(jnp.einsum("de,keo->kdo", basis, h), m) for group, basis in both for h, m in group]]
         parts = [
-            _product(np.concatenate([m for _, m in group], axis=1), jnp.concatenate([h for h, _ in group]))
+            map_first_axis(np.concatenate([m for _, m in group], axis=1), jnp.concatenate([h for h, _ in group]))
             for group in groups
         ]
         return jnp.concatenate(parts, axis=1)
@@ -147,7 +148,7 @@ def _blocks(x_BND, past_BPD, kernel, size):
         H_SDO = H.reshape(H.shape[0], -1, H.shape[-1])
     U_SBCD = bins.to_bins(_chunks(x_BND, past_BPD, size, partitions), size, bins.DATA)
     X_SBCD = _overlap(U_SBCD, past_BPD is not None, size, partitions)
-    Y_SBCO = jnp.einsum("sbcd,sdo->sbco", X_SBCD, H_SDO)
+    Y_SBCO = matmul_by_bin(X_SBCD[:, None], H_SDO)[:, 0]
     return _unchunk(bins.from_bins(Y_SBCO, size, bins.RESULT, offset=size), length)
 
 
@@ -164,8 +165,8 @@ def _linear_phase(x_BND, past_BPD, weight_WDO, size):
     lags_L, centre = np.arange(window - 1), window / 2 - 1
     angle = np.pi * np.outer(bins.bin_order(size), lags_L - centre) / size
     places = window - 1 - lags_L
-    A_FEO = _product(np.cos(angle) @ cos[places], even_KEO)
-    B_FEO = _product(np.sin(angle) @ -sin[places], odd_KEO)
+    A_FEO = map_first_axis(np.cos(angle) @ cos[places], even_KEO)
+    B_FEO = map_first_axis(np.sin(angle) @ -sin[places], odd_KEO)
     parts = []
     for basis, rows in zip(_real_dft(x_BND.shape[2]), (bins.REAL_IMAGINARY, bins.TURNED), strict=True):
         basis = jnp.asarray(basis, jnp.float32)
@@ -175,12 +176,14 @@ def _linear_phase(x_BND, past_BPD, weight_WDO, size):
         parts.append(_overlap(U_SBCE, past is not None, size, 1))
         if rows is bins.REAL_IMAGINARY:
             oldest_BNE = _behind(z_BNE, past, window - 1)[:, :length]
-    X_SBCD = jnp.concatenate(parts, axis=3)
-    X_FRBCD = X_SBCD.reshape(size + 1, 2, *X_SBCD.shape[1:])
-    Y_FRBCO = jnp.einsum("frbcd,fdo->frbco", X_FRBCD, jnp.concatenate([A_FEO, B_FEO], axis=1))
-    Y_SBCO = Y_FRBCO.reshape(*X_SBCD.shape[:3], -1)
+    # Not one product of both side by side: the copies would take more time and memory than a second product.
+    Y_FRBCO = sum(
+        matmul_by_bin(X_SBCE.reshape(size + 1, 2, *X_SBCE.shape[1:]), K_FEO)
+        for X_SBCE, K_FEO in zip(parts, (A_FEO, B_FEO), strict=True)
+    )
+    Y_SBCO = Y_FRBCO.reshape(-1, *Y_FRBCO.shape[2:])
     y_TBCO = bins.from_bins(Y_SBCO, size, bins.REAL_IMAGINARY, offset=size - centre)
-    return _unchunk(y_TBCO, length) + oldest_BNE @ even_KEO.sum(axis=0)
+    return _unchunk(y_TBCO, length) + matmul(oldest_BNE, even_KEO.sum(axis=0))
 
 
 def _behind(x_BND, past_BPD, count):
@@ -220,18 +223,31 @@ def _unchunk(y_TBCO, length):
     return y_TBCO.transpose(1, 2, 0, 3).reshape(batch, chunks * size, out)[:, :length]
 
 
-def _product(matrix, h):
-    return jnp.tensordot(jnp.asarray(matrix, jnp.float32), h, axes=1)
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _fold(weight_WDO, signs):
     """Adds the weights of mirrored frequencies, over the window and the channels, once for each pair of signs.
 
     A sign of 1 gives the sums (n//2 + 1 of them), -1 the differences ((n-1)//2).
     """
-    along = {sign: _fold_axis(weight_WDO, 1, sign) for sign in {sign for _, sign in signs}}
-    return [_fold_axis(along[channels], 0, window) for window, channels in signs]
+    return [_folded(weight_WDO, pair) for pair in signs]
+
+
+def _folded(weight_WDO, signs):
+    # One gather for each mirror image: slices, reversed and padded, would be written out before they are added.
+    sides = [_mirror(count, sign) for count, sign in zip(weight_WDO.shape[:2], signs, strict=True)]
+    total = 0.0
+    for rows_K, row_factors in sides[0]:
+        for columns_E, column_factors in sides[1]:
+            factor_KE1 = jnp.asarray(np.multiply.outer(row_factors, column_factors)[:, :, None], weight_WDO.dtype)
+            total = total + factor_KE1 * weight_WDO[rows_K[:, None], columns_E[None]]
+    return total
+
+
+def _mirror(count, sign):
+    """Each frequency of the sums or differences and its mirror image: places and factors, 0 where it is its own."""
+    place = np.arange(count // 2 + 1) if sign == 1 else np.arange(1, (count + 1) // 2)
+    image = -place % count
+    return (place, np.ones(len(place))), (image, sign * (place != image))
 
 
 def _fold_forward(weight_WDO, signs):
@@ -252,17 +268,6 @@ def _fold_backward(signs, counts, gradients):
 
 
 _fold.defvjp(_fold_forward, _fold_backward)
-
-
-def _fold_axis(weight, axis, sign):
-    count = weight.shape[axis]
-    pairs = (count - 1) // 2
-    high = jnp.flip(jax.lax.slice_in_dim(weight, count - pairs, count, axis=axis), axis)
-    if sign == -1:
-        return jax.lax.slice_in_dim(weight, 1, pairs + 1, axis=axis) - high
-    edges = [(0, 0)] * weight.ndim
-    edges[axis] = (1, count // 2 - pairs)  # frequency 0 and, if there is one, Nyquist have no mirror
-    return jax.lax.slice_in_dim(weight, 0, count // 2 + 1, axis=axis) + jnp.pad(high, edges)
 
 
 @lru_cache(maxsize=64)

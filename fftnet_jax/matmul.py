@@ -1,0 +1,65 @@
+"""Matrix products with gradients that suit the CPU.
+
+JAX writes the gradient of a product as the transpose of another one, and XLA's CPU then either reads the result
+across its rows or takes a slower kernel.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@jax.custom_vjp
+def matmul(x: jax.Array, weight_DO: jax.Array) -> jax.Array:
+    """(…, D) and (D, O) → (…, O), in the dtype of x."""
+    return x @ weight_DO.astype(x.dtype)
+
+
+def _forward(x, weight_DO):
+    return matmul(x, weight_DO), (x, weight_DO)
+
+
+def _backward(residuals, dy):
+    x, weight_DO = residuals
+    dx = dy @ weight_DO.astype(dy.dtype).T
+    x_DR = _apart(x.reshape(-1, x.shape[-1]).T)
+    dweight_DO = jnp.matmul(x_DR, dy.reshape(-1, dy.shape[-1]), preferred_element_type=jnp.float32)
+    return dx, dweight_DO.astype(weight_DO.dtype)
+
+
+matmul.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def matmul_by_bin(X_FRBCE: jax.Array, H_FEO: jax.Array) -> jax.Array:
+    """A product for each bin F of a spectrum: (F, R, B, C, E) and (F, E, O) → (F, R, B, C, O)."""
+    return jnp.einsum("frbce,feo->frbco", X_FRBCE, H_FEO)
+
+
+def _by_bin_forward(X_FRBCE, H_FEO):
+    return matmul_by_bin(X_FRBCE, H_FEO), (X_FRBCE, H_FEO)
+
+
+def _by_bin_backward(residuals, dY_FRBCO):
+    X_FRBCE, H_FEO = residuals
+    dX_FRBCE = jnp.einsum("frbco,feo->frbce", dY_FRBCO, H_FEO)
+    return dX_FRBCE, jnp.einsum("ferbc,frbco->feo", _apart(X_FRBCE.transpose(0, 4, 1, 2, 3)), dY_FRBCO)
+
+
+matmul_by_bin.defvjp(_by_bin_forward, _by_bin_backward)
+
+
+def map_first_axis(matrix: np.ndarray, x: jax.Array) -> jax.Array:
+    """A constant linear map (F, T) of the first axis: (T, …) → (F, …)."""
+
+    @jax.custom_vjp
+    def apply(x):
+        return jnp.tensordot(jnp.asarray(matrix, x.dtype), x, axes=1)
+
+    apply.defvjp(lambda x: (apply(x), None), lambda _, dy: (map_first_axis(matrix.T, dy),))
+    return apply(x)
+
+
+def _apart(transposed):
+    """Keeps a transpose out of the product that follows, for which XLA's CPU has a faster kernel then."""
+    return jax.lax.optimization_barrier(transposed) if jax.default_backend() == "cpu" else transposed
