@@ -43,7 +43,9 @@ def _by_bin_forward(X_FRBCE, H_FEO):
 def _by_bin_backward(residuals, dY_FRBCO):
     X_FRBCE, H_FEO = residuals
     dX_FRBCE = jnp.einsum("frbco,feo->frbce", dY_FRBCO, H_FEO)
-    return dX_FRBCE, jnp.einsum("ferbc,frbco->feo", _apart(X_FRBCE.transpose(0, 4, 1, 2, 3)), dY_FRBCO)
+    X_FERBC = _apart(X_FRBCE.transpose(0, 4, 1, 2, 3))
+    summed = (((2, 3, 4), (1, 2, 3)), ((0,), (0,)))  # in this order: einsum's would have dY copied
+    return dX_FRBCE, jax.lax.dot_general(X_FERBC, dY_FRBCO, summed)
 
 
 matmul_by_bin.defvjp(_by_bin_forward, _by_bin_backward)

@@ -15,7 +15,7 @@ import jax
 from fftnet_jax.spectral.bins import SINGLE_STAGE, bins_cost
 
 FORMS = ("windows", "direct", "blocks", "linear_phase")
-BLOCKS = (8, 16, 32, 64, 128, 256, 512)
+BLOCKS = (32, 128)  # and one block for all lags; sizes between differ little
 
 # Products per second (multiply-adds), bytes per second through memory, FFT operations per second, seconds a
 # kernel launch: orders of magnitude of two CPU cores and of one accelerator. Only their ratios matter.

@@ -1,0 +1,61 @@
+"""Writes docs/benchmarks.md from the files in benchmarks/results, which the other benchmarks write.
+
+    python -m benchmarks.report
+"""
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ("mixers", "scaling", "plans", "train_step", "loss", "decode")
+HEADER = """# Benchmarks
+
+Contenders of a table took turns in one process; `ratio` is the median of the round-by-round ratios to the first row (or
+the row whose ratio is 1), so a slow spell of the machine meets all of them. Peak memory is that of a process of its own:
+what existed before the work plus what the work added. Rows with "torch" need `pip install -e '.[peers]'`.
+
+This page is written by `python -m benchmarks.report` from `benchmarks/results/`. No accelerator was at hand: there are
+no such rows.
+"""
+
+
+def section(name: str, content: dict) -> str:
+    """Markdown for one benchmark's results."""
+    machine = content["hardware"]
+    about = importlib.import_module(f"benchmarks.{name}").__doc__.split("\n\n    ")[0].strip()
+    where = f"{machine['cores']} × {machine['cpu']}, {machine['device']}, JAX {machine['jax']}"
+    torch = f", PyTorch {machine['torch']}" if "torch" in machine else ""
+    flags = [f"--{key} {value}" for key, value in content["arguments"].items() if key in ("rounds",) and value]
+    command = " ".join([f"python -m benchmarks.{name}", *flags])
+    title = f"## {name}\n\n{about}\n\n`{command}` · {where}{torch}, Python {machine['python']}, {machine['date'][:10]}"
+    return "\n\n".join([title, f"![{name}](bench_{name}.png)", *(table(case) for case in content["cases"])])
+
+
+def table(case: dict) -> str:
+    """Markdown for one case."""
+    lines = [f"**{case['name']}**\n", "| | median | min to max | ratio | peak memory |", "|---|---|---|---|---|"]
+    for row in case["rows"]:
+        peak = f"{row['peak_bytes'] / 2**20:,.0f} MiB" if row["peak_bytes"] is not None else ""
+        low, middle, high = (f"{row[key] * 1e3:,.2f}" for key in ("min", "median", "max"))
+        lines.append(f"| {row['name']} | {middle} ms | {low} to {high} | {row['ratio']:.2f} | {peak} |")
+    return "\n".join(lines)
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", default=str(ROOT), help="that has benchmarks/results and docs")
+    folder = Path(parser.parse_args(argv).folder)
+    parts = [HEADER.rstrip()]
+    for name in NAMES:
+        path = folder / f"benchmarks/results/{name}.json"
+        if path.exists():
+            parts.append(section(name, json.loads(path.read_text())))
+    page = folder / "docs/benchmarks.md"
+    page.write_text("\n\n".join(parts) + "\n")
+    print(page)
+
+
+if __name__ == "__main__":
+    main()
