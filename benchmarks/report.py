@@ -1,6 +1,6 @@
 """Writes docs/benchmarks.md from the files in benchmarks/results, which the other benchmarks write.
 
-    python -m benchmarks.report
+python -m benchmarks.report
 """
 
 import argparse
@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("mixers", "scaling", "plans", "train_step", "loss", "decode")
 HEADER = """# Benchmarks
 
-Contenders of a table took turns in one process; `ratio` is the median of the round-by-round ratios to the first row (or
-the row whose ratio is 1), so a slow spell of the machine meets all of them. Peak memory is that of a process of its own:
-what existed before the work plus what the work added. Rows with "torch" need `pip install -e '.[peers]'`.
+Contenders of a table took turns in one process; `ratio` is the median of the round-by-round ratios to the row whose
+ratio is 1, so a slow spell of the machine meets all of them. Peak memory is that of a process of its own: what existed
+before the work plus what the work added. Rows with "torch" need `pip install -e '.[peers]'`.
 
 This page is written by `python -m benchmarks.report` from `benchmarks/results/`. No accelerator was at hand: there are
 no such rows.

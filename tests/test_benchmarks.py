@@ -16,6 +16,7 @@ RUNS = {  # part of the cases, for the sake of compile time
     "scaling": [],
     "train_step": ["--setting", "original_b", "experiment", "--set", "training.optimizer=adamw"],
     "decode": ["--only", "original|16"],
+    "plans": [],
 }
 
 
@@ -107,3 +108,14 @@ def test_growth_sees_the_peak_and_not_what_came_before():
 def test_peak_memory_in_a_process_of_its_own():
     args = argparse.Namespace(quick=True, peers=False)
     assert 0 < load("memory").peak_memory("benchmarks.scaling", "16 tokens", "attention", args) < 2**30
+
+
+def test_report_shows_every_result(tmp_path, capsys):
+    load("plans").main(["--quick", "--no_peers", "--no_memory", "--rounds", "1", "--folder", str(tmp_path)])
+    load("report").main(["--folder", str(tmp_path)])
+    results = json.loads((tmp_path / "benchmarks/results/plans.json").read_text())
+    page = (tmp_path / "docs/benchmarks.md").read_text()
+    assert "bench_plans.png" in page and results["hardware"]["date"][:10] in page
+    for row in results["cases"][0]["rows"]:
+        assert f"| {row['name']} | {row['median'] * 1e3:,.2f} ms |" in page
+    assert "at most" in capsys.readouterr().out

@@ -131,8 +131,9 @@ class _Work:
         macs = 3 * tokens * self.lags * self.width * self.out
         kernel = self._kernel(self.lags, plan, 0)
         features = 2 * tokens * self.width**2 if plan.features == "data" else 0
-        numbers = 4 * tokens * (self.width + self.out) * self.lags + self._kernel_numbers(self.lags)
-        return macs + kernel + features, numbers, 0, 4 * self.lags + 20
+        # The copies of the input are still in the caches when the product reads them.
+        numbers = (tokens * (self.width + self.out) * self.lags + self._kernel_numbers(self.lags)) / 2
+        return macs + 1.5 * kernel + features, numbers, 0, 4 * self.lags + 20
 
     def _blocks(self, plan):
         size, rows = plan.block, 3 * plan.block - 1
@@ -153,7 +154,7 @@ class _Work:
         products = 3 * (2 * (size + 1) * chunks * self.width + tokens * half) * self.out
         maps = 2 * bins_cost(size, 2) * chunks * (self.width + self.out) + 2 * chunks * size * self.width**2
         kernel = self.width * self.out * (size + 1) * self.window
-        numbers = 2 * (size + 1) * chunks * (6 * self.width + 4 * self.out) + self._kernel_numbers(size + 1)
+        numbers = 2 * (size + 1) * chunks * (9 * self.width + 6 * self.out) + self._kernel_numbers(size + 1)
         return products + maps + kernel, numbers, 0, 30 + size / 4
 
     def _kernel(self, rows, plan, bins):
@@ -164,4 +165,4 @@ class _Work:
         return 2 * size * (fold * rows * self.window + fold * self.window * self.width / 2 + bins)
 
     def _kernel_numbers(self, rows):
-        return self.width * self.out * (6 * rows + 6 * self.window)
+        return self.width * self.out * 5 * (rows + self.window)
