@@ -7,12 +7,16 @@ float32, forward and backward, the map alone. The first row of a table is the pl
 three times slower are left out. A ratio below 1 is an option that would have been faster.
 """
 
+import re
 from functools import partial
+from pathlib import Path
 
 import jax
+from matplotlib.figure import Figure
 
 from benchmarks.timing import Case, benchmark, forward_backward, random_input
 from fftnet_jax.spectral import STFTPlan, causal_stft, plan_stft
+from fftnet_jax.spectral.plan import FORMS
 
 GRID = (  # B, N, D, W
     (8, 256, 256, 32),
@@ -54,8 +58,30 @@ def contender(batch: int, length: int, width: int, window: int, plan: STFTPlan):
     )
 
 
+def picture(path: Path, title: str, tables: list[dict]) -> None:
+    """Each option's time over that of the choice, by form."""
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for form, marker in zip(FORMS, "osD^", strict=True):
+        points = [
+            (place, row["ratio"])
+            for place, table in enumerate(tables)
+            for row in table["rows"][1:]
+            if row["name"].startswith(form)
+        ]
+        axes.plot(*zip(*points, strict=True) if points else ((), ()), marker=marker, linestyle="none", label=form)
+    chosen = [f"{table['name']}\n{table['rows'][0]['name'].split()[0].rstrip(',')}" for table in tables]
+    axes.set_xticks(range(len(tables)), [re.sub("[ _]", "\n", name) for name in chosen], fontsize=7)
+    axes.axhline(1, color="black", label="the choice")
+    axes.axhline(1 / 1.15, color="black", linestyle=":", label="15% faster")
+    axes.set(title=title, ylabel="time over the choice's", yscale="log")
+    axes.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
 def main(argv=None) -> None:
-    tables = benchmark("plans", cases, __doc__, argv)
+    tables = benchmark("plans", cases, __doc__, argv, picture=picture)
     worst = max(tables, key=lambda table: 1 / min(row["ratio"] for row in table["rows"]))
     slower = 1 / min(row["ratio"] for row in worst["rows"])
     print(f"\nthe choice is at most {slower - 1:.0%} slower than the best option ({worst['name']})")

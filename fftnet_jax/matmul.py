@@ -33,7 +33,12 @@ matmul.defvjp(_forward, _backward)
 @jax.custom_vjp
 def matmul_by_bin(X_FRBCE: jax.Array, H_FEO: jax.Array) -> jax.Array:
     """A product for each bin F of a spectrum: (F, R, B, C, E) and (F, E, O) → (F, R, B, C, O)."""
-    return jnp.einsum("frbce,feo->frbco", X_FRBCE, H_FEO)
+    return _by_bin(X_FRBCE, H_FEO, (4,), (1,))
+
+
+def _by_bin(a, b, axes_a, axes_b):
+    # Not einsum, which orders the axes that are summed over in its own way and has an operand copied for that.
+    return jax.lax.dot_general(a, b, ((axes_a, axes_b), ((0,), (0,))))
 
 
 def _by_bin_forward(X_FRBCE, H_FEO):
@@ -42,10 +47,7 @@ def _by_bin_forward(X_FRBCE, H_FEO):
 
 def _by_bin_backward(residuals, dY_FRBCO):
     X_FRBCE, H_FEO = residuals
-    dX_FRBCE = jnp.einsum("frbco,feo->frbce", dY_FRBCO, H_FEO)
-    X_FERBC = _apart(X_FRBCE.transpose(0, 4, 1, 2, 3))
-    summed = (((2, 3, 4), (1, 2, 3)), ((0,), (0,)))  # in this order: einsum's would have dY copied
-    return dX_FRBCE, jax.lax.dot_general(X_FERBC, dY_FRBCO, summed)
+    return _by_bin(dY_FRBCO, H_FEO, (4,), (2,)), _by_bin(X_FRBCE, dY_FRBCO, (1, 2, 3), (1, 2, 3))
 
 
 matmul_by_bin.defvjp(_by_bin_forward, _by_bin_backward)

@@ -107,6 +107,8 @@ class CausalFFTNet(nn.Module):
         self.filter = SpectralModes(self.width, self.modes, self.horizon)
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
+        if x_BND.shape[1] < 1:
+            raise ValueError(f"need at least one token, got input {x_BND.shape}")
         filtered = (short_convolution(*pair) for pair in zip(self.qkv(x_BND), self._taps(), strict=True))
         q_BND, u_BND = self._gates(*filtered)
         return self._out(q_BND, u_BND, self.filter.convolve(u_BND))

@@ -32,6 +32,8 @@ class CausalSTFT(nn.Module):
     causal = True
 
     def setup(self):
+        if self.window < 1:
+            raise ValueError(f"window must be at least 1, got {self.window}")
         self.projection = _Projection(self.window, self.width)
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:

@@ -98,6 +98,8 @@ class FFTNet(nn.Module):
         self.modrelu = ModReLU(self.width)
 
     def __call__(self, u_BND: jax.Array) -> jax.Array:
+        if u_BND.shape[1] < 1:
+            raise ValueError(f"need at least one token, got input {u_BND.shape}")
         if not self.half_spectrum:
             Z_BND = self.spectral_filter(self.transform(u_BND), u_BND)
             return self.inverse(self.modrelu(Z_BND)).astype(self.dtype)

@@ -19,8 +19,13 @@ def causal_convolution(u_BND: jax.Array, h_LD: jax.Array, form: str = "auto") ->
       form: "direct" (the definition, O(N²)), "fft" (O(N log N)), or "auto", which chooses by N.
 
     Returns: (B, N, D) float32.
+
+    Raises:
+      ValueError: no tokens or taps, another number of channels, or an unknown form.
     """
     length = u_BND.shape[1]
+    if length < 1 or len(h_LD) < 1 or u_BND.shape[2] != h_LD.shape[1]:
+        raise ValueError(f"need N >= 1, L >= 1 and the same D, got input {u_BND.shape} and taps {h_LD.shape}")
     u_BND, h_LD = u_BND.astype(jnp.float32), h_LD[:length].astype(jnp.float32)
     if form == "auto":
         form = "direct" if length <= DIRECT_LIMIT else "fft"

@@ -59,8 +59,13 @@ def modal_convolution(
     """`causal_convolution` with the taps of the modes, in O(N): FFTs within blocks of tokens, states across them.
 
     Returns: (B, N, D) float32.
+
+    Raises:
+      ValueError: no tokens, or a block below 1.
     """
     batch, length, width = u_BND.shape
+    if min(length, block) < 1:
+        raise ValueError(f"need N >= 1 and block >= 1, got input {u_BND.shape} and block {block}")
     blocks = -(-length // block)
     size = -(-length // blocks)
     lag_T = jnp.arange(size)

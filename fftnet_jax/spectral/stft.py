@@ -16,7 +16,7 @@ import numpy as np
 
 from fftnet_jax.matmul import map_first_axis, matmul, matmul_by_bin
 from fftnet_jax.spectral import bins
-from fftnet_jax.spectral.dft import window_spectrum
+from fftnet_jax.spectral.dft import check_spectrum, window_spectrum
 from fftnet_jax.spectral.plan import STFTPlan, plan_stft
 from fftnet_jax.spectral.windows import causal_windows, valid_windows
 
@@ -40,8 +40,10 @@ def causal_stft(
       plan: from `plan_stft`, or the name of a form to force.
 
     Raises:
-      ValueError: a form that can't compute this; the message says what can.
+      ValueError: shapes that don't fit, an unknown spectrum or norm, or a form or plan that can't compute this; the
+        message says what can.
     """
+    _check(x_BND, weight_WDO, spectrum, norm, past_BPD)
     x_BND, weight_WDO = x_BND.astype(jnp.float32), weight_WDO.astype(jnp.float32)
     batch, length, width = x_BND.shape
     window, _, out = weight_WDO.shape
@@ -57,6 +59,8 @@ def causal_stft(
     if plan.form == "linear_phase":
         if hartley or window < 2 or (not past and length < window):
             raise ValueError("form 'linear_phase' needs spectrum 'real' and 2 <= W <= N; use 'blocks' or 'auto'")
+        if plan.block < window - 1:
+            raise ValueError(f"form 'linear_phase' of {plan.block} tokens can't take a window of {window}")
         return _linear_phase(x_BND, past_BPD, weight_WDO, plan.block)
     kernel = _Kernel(weight_WDO, hartley, window if past else min(window, length), plan.features)
     if plan.features == "data":
@@ -65,6 +69,19 @@ def causal_stft(
         past_BPD = past_BPD @ basis_DE if past else None
     form = _direct if plan.form == "direct" else _blocks
     return form(x_BND, past_BPD, kernel, plan.block)
+
+
+def _check(x_BND, weight_WDO, spectrum, norm, past_BPD):
+    check_spectrum(spectrum, norm)
+    (batch, length, width), (window, inputs, _) = x_BND.shape, weight_WDO.shape
+    if min(batch, length, width, window) < 1:
+        raise ValueError(
+            f"batch, length, width and window must be at least 1, got x {x_BND.shape}, weight {weight_WDO.shape}"
+        )
+    if width != inputs:
+        raise ValueError(f"x {x_BND.shape} and weight {weight_WDO.shape} (W, D, O) must have the same D")
+    if past_BPD is not None and past_BPD.shape != (batch, window - 1, width):
+        raise ValueError(f"past must be (B, W - 1, D) = {(batch, window - 1, width)}, got {past_BPD.shape}")
 
 
 class _Kernel:
