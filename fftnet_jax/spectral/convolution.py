@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax.spectral import bins
 from fftnet_jax.spectral.fft import irfft, rfft
 
 LARGEST_SPECTRUM = 2**26  # points of the FFTs that run at once: half a gigabyte of spectra
@@ -16,7 +17,9 @@ def causal_convolution(u_BND: jax.Array, h_LD: jax.Array, form: str = "auto") ->
     Args:
       u_BND: input (B, N, D), any real type; computed in float32.
       h_LD: filter taps by lag (L, D); lags from N on never matter, missing ones count as zero.
-      form: "direct" (the definition, O(N²)), "fft" (O(N log N)), or "auto", which chooses by N.
+      form: "direct" (the definition, O(N²)), "fft" (O(N log N)), "matrix" (the DFTs as two stages of matrix products,
+        for accelerators whose products are faster than their FFTs; only on demand, as it is not measured there yet),
+        or "auto", which chooses by N between the first two.
 
     Returns: (B, N, D) float32.
 
@@ -33,7 +36,9 @@ def causal_convolution(u_BND: jax.Array, h_LD: jax.Array, form: str = "auto") ->
         return _direct(u_BND, h_LD)
     if form == "fft":
         return _fft(u_BND, h_LD)
-    raise ValueError(f"form must be 'auto', 'direct' or 'fft', got {form!r}")
+    if form == "matrix":
+        return _matrix(u_BND, h_LD)
+    raise ValueError(f"form must be 'auto', 'direct', 'fft' or 'matrix', got {form!r}")
 
 
 @jax.custom_vjp
@@ -121,3 +126,21 @@ def _fft(u_BND, h_LD):
         return irfft(rfft(u_BGN, size) * rfft(h_GL, size)[None], size)[..., :length]
 
     return jax.lax.map(convolve, parts).swapaxes(0, 1).reshape(batch, width, length).swapaxes(1, 2)
+
+
+def _matrix(u_BND, h_LD):
+    """Source of the two stages in place of an FFT: Monarch (Dao et al. 2022, arXiv 2204.00595)."""
+    batch, length, width = u_BND.shape
+    size = length if length <= bins.SINGLE_STAGE else -(-length // 64) * 64  # two stages need factors
+    u_TBD = jnp.pad(u_BND.transpose(1, 0, 2), ((0, size - length), (0, 0), (0, 0)))
+    a_FBD, b_FBD = _parts(bins.to_bins(u_TBD, size, bins.REAL_IMAGINARY))
+    c_FBD, d_FBD = _parts(bins.to_bins(h_LD[:, None], size, bins.REAL_IMAGINARY))
+    Y_F2BD = jnp.stack([a_FBD * c_FBD - b_FBD * d_FBD, a_FBD * d_FBD + b_FBD * c_FBD], axis=1)
+    y_TBD = bins.from_bins(Y_F2BD.reshape(-1, batch, width), size, bins.REAL_IMAGINARY)
+    return y_TBD[:length].transpose(1, 0, 2)
+
+
+def _parts(U):
+    """Real and imaginary part of each bin."""
+    pairs = U.reshape(-1, 2, *U.shape[1:])
+    return pairs[:, 0], pairs[:, 1]

@@ -50,6 +50,8 @@ def causal_stft(
     past, hartley = past_BPD is not None, spectrum == "hartley"
     if isinstance(plan, str):
         plan = plan_stft(batch, length, width, window, out=out, past=past, hartley=hartley, form=plan)
+    if plan.form in ("blocks", "linear_phase") and plan.block < 1:
+        raise ValueError(f"form {plan.form!r}: block must be at least 1, got {plan.block}")
     if plan.form == "windows":
         return _windows(x_BND, weight_WDO, spectrum, norm, past_BPD)
     if norm == "ortho":

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from fftnet_jax.spectral import causal_convolution, fast_length, short_convolution
 from fftnet_jax.spectral.convolution import DIRECT_LIMIT
 
+FORMS = ("direct", "fft", "matrix")
 LENGTHS = [1, 2, 3, 8, 13, 31, 40]
 
 
@@ -39,7 +40,7 @@ def values_and_gradients(function):
     return run
 
 
-RUN = {form: values_and_gradients(lambda u, h, form=form: causal_convolution(u, h, form)) for form in ("direct", "fft")}
+RUN = {form: values_and_gradients(lambda u, h, form=form: causal_convolution(u, h, form)) for form in FORMS}
 RUN_SHORT = values_and_gradients(short_convolution)
 
 
@@ -53,7 +54,7 @@ def assert_close(found, wanted, tolerance=1e-5):
     assert np.abs(found - wanted).max() <= tolerance * np.abs(wanted).max() + 1e-30
 
 
-@pytest.mark.parametrize("form", ["direct", "fft"])
+@pytest.mark.parametrize("form", FORMS)
 @given(
     length=st.sampled_from(LENGTHS),
     taps=st.sampled_from(["one", "fewer", "equal", "more"]),
@@ -82,8 +83,21 @@ def test_auto_takes_either_form_by_length():
 
 
 def test_unknown_form():
-    with pytest.raises(ValueError, match="'auto', 'direct' or 'fft', got 'slow'"):
+    with pytest.raises(ValueError, match="'auto', 'direct', 'fft' or 'matrix', got 'slow'"):
         causal_convolution(jnp.ones((1, 2, 1)), jnp.ones((2, 1)), "slow")
+
+
+@pytest.mark.parametrize("length", [129, 300])
+def test_two_stages_of_products_make_the_convolution(length):
+    u, h, g = normal(0, (2, length, 3), (length, 3), (2, length, 3))
+    for found, wanted in zip(RUN["matrix"](u, h, g), RUN["fft"](u, h, g), strict=True):
+        assert_close(found, np.asarray(wanted))
+
+
+@pytest.mark.parametrize("u, h", [((1, 0, 2), (3, 2)), ((1, 3, 2), (0, 2)), ((1, 3, 2), (3, 1))])
+def test_shapes_that_do_not_fit_are_named(u, h):
+    with pytest.raises(ValueError, match="the same D, got input"):
+        causal_convolution(jnp.ones(u), jnp.ones(h))
 
 
 def test_causal_convolution_computes_in_float32():

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -101,3 +102,25 @@ def test_a_form_that_cannot_run():
     for plan in ("linear_phase", STFTPlan("linear_phase", 4)):
         with pytest.raises(ValueError, match="'linear_phase' needs spectrum 'real'"):
             causal_stft(x, w, plan=plan)
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"x": (1, 0, 3)}, "length, width and window must be at least 1"),
+    ({"x": (0, 4, 3)}, "must be at least 1"),
+    ({"weight": (0, 3, 3)}, "must be at least 1"),
+    ({"weight": (2, 4, 3)}, "must have the same D"),
+    ({"past": (1, 2, 3)}, r"past must be \(B, W - 1, D\) = \(1, 1, 3\), got \(1, 2, 3\)"),
+    ({"spectrum": "imaginary"}, "spectrum must be one of real, hartley; got 'imaginary'"),
+    ({"norm": "forward"}, "norm must be one of none, ortho; got 'forward'"),
+    ({"weight": (4, 3, 3), "plan": STFTPlan("linear_phase", 2)}, "of 2 tokens can't take a window of 4"),
+    ({"plan": STFTPlan("blocks", 0)}, "block must be at least 1, got 0"),
+    ({"plan": "fastest"}, "form must be 'auto' or one of"),
+])  # fmt: skip
+def test_what_cannot_be_computed_is_refused(changes, message):
+    shapes = {"x": (1, 4, 3), "weight": (2, 3, 3)} | changes
+    x, weight = (jnp.ones(shapes[name]) for name in ("x", "weight"))
+    past = jnp.ones(shapes["past"]) if "past" in shapes else None
+    with pytest.raises(ValueError, match=message):
+        causal_stft(
+            x, weight, shapes.get("spectrum", "real"), shapes.get("norm", "none"), past, shapes.get("plan", "auto")
+        )
