@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 
 def plot_loss(rows: list[dict], path: Path, title: str) -> None:
     """Training and validation loss against the step, from the rows of metrics.jsonl."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = _figure((7, 4))
     axes = figure.subplots()
     train, val = _points(rows, "train/loss"), _points(rows, "val/loss")
     if train:
@@ -29,7 +27,7 @@ def plot_filters(responses: list[tuple[str, np.ndarray]], path: Path) -> None:
     """Magnitude over frequency and channel, one panel per layer; `responses` holds (title, (F, D))."""
     columns = min(4, len(responses))
     rows = -(-len(responses) // columns)
-    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
+    figure = _figure((4 * columns, 3 * rows))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels[len(responses) :]:
         axes.set_axis_off()
@@ -44,7 +42,15 @@ def plot_filters(responses: list[tuple[str, np.ndarray]], path: Path) -> None:
 
 def read_picture(path: Path) -> np.ndarray:
     """A picture file as (H, W, 3) bytes, for TensorBoard."""
+    import matplotlib.image
+
     return (matplotlib.image.imread(path)[..., :3] * 255).astype(np.uint8)
+
+
+def _figure(inches: tuple[float, float]):
+    from matplotlib.figure import Figure  # its half a second is not spent before the first step
+
+    return Figure(figsize=inches, layout="constrained")
 
 
 def _points(rows: list[dict], name: str) -> list[tuple[int, float]]:
