@@ -164,11 +164,12 @@ def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def log_log_picture(path: Path, title: str, series: dict[str, dict], xlabel: str, ylabel: str = "milliseconds") -> None:
-    """`series` maps a name to {x: seconds}. Numbers as x make lines over a logarithmic axis, texts make columns."""
-    figure = Figure(figsize=(9, 5), layout="constrained")
+def log_log_picture(
+    path: Path, title: str, series: dict[str, dict], places: list, xlabel: str, ylabel: str = "milliseconds"
+) -> None:
+    """`series` maps a name to {x: seconds}, each x in `places`: numbers make lines, texts columns."""
+    figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots()
-    places = list(dict.fromkeys(x for points in series.values() for x in points))
     columns = isinstance(places[0], str)
     for index, (name, points) in enumerate(series.items()):
         xs = [places.index(x) for x in points] if columns else list(points)
@@ -179,7 +180,7 @@ def log_log_picture(path: Path, title: str, series: dict[str, dict], xlabel: str
     if columns:
         axes.set_xticks(range(len(places)), [place.replace(" ", "\n") for place in places], fontsize=7)
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
@@ -191,7 +192,8 @@ def times_picture(path: Path, title: str, tables: list[dict]) -> None:
         for row in table["rows"]:
             series.setdefault(row["name"], {})[table["length"] or table["name"]] = row["median"]
     xlabel = "tokens per sequence" if all(table["length"] for table in tables) else ""
-    log_log_picture(path, title, series, xlabel)
+    places = list(dict.fromkeys(table["length"] or table["name"] for table in tables))
+    log_log_picture(path, title, series, places, xlabel)
 
 
 def benchmark(
