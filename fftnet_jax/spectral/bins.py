@@ -25,20 +25,19 @@ TURNED = ((0, 1), (-1, 0))  # the same of -i times the spectrum
 DATA, KERNEL, RESULT = ((1, 1), (1, 0), (0, 1)), ((1, 0), (-1, 1), (1, 1)), ((1, 1), (0, 1), (-1, 0))
 
 
-def to_bins(x: jax.Array, samples: int, rows: tuple, offset: float = 0.0, weighted: bool = False) -> jax.Array:
+def to_bins(x: jax.Array, samples: int, rows: tuple, offset: float = 0.0) -> jax.Array:
     """(up to T samples, …) → (T + 1 bins × rows, …), a bin's rows side by side, bins in the order of `bin_order`.
 
     Args:
       offset: the place of the first sample; the spectrum is that of the samples moved behind so many zeros.
-      weighted: multiply each bin by its weight in the inverse DFT.
     """
     split, length = _split(samples), x.shape[0]
     if split is None:
-        return map_first_axis(row_matrix(samples, rows, offset, weighted)[:, :length], x)
+        return map_first_axis(row_matrix(samples, rows, offset)[:, :length], x)
     first, second = split  # sample t = second * a + b
     if length < samples:
         x = jnp.pad(x, ((0, samples - length), *((0, 0),) * (x.ndim - 1)))
-    lines, inner, edges = _stages(samples, rows, offset, weighted)
+    lines, inner, edges = _stages(samples, rows, offset, False)
     rest = x.shape[1:]
     V = map_first_axis(
         lines, x.reshape(first // 2, second, *rest)
@@ -92,7 +91,7 @@ def bin_order(samples: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def row_matrix(samples: int, rows: tuple, offset: float = 0.0, weighted: bool = False) -> np.ndarray:
-    """The whole transform as one matrix, (T + 1 bins × rows, T), float64."""
+    """The whole transform as one matrix, (T + 1 bins × rows, T), float64; `weighted` as in the inverse DFT."""
     return _line(bin_order(samples), np.arange(samples) + offset, samples, rows, weighted)
 
 
