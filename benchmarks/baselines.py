@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from benchmarks.timing import Contender, compiled, forward_backward, random_input
 from fftnet_jax.config import ModelConfig
 from fftnet_jax.mixers import build_mixer
-from fftnet_jax.mixers.attention import rotate
+from fftnet_jax.mixers.attention import rotary_frequencies, rotate
 from fftnet_jax.spectral import causal_windows, modrelu, window_spectrum
 
 FORMS = ("definition", "definition, direct sum", "attention, chunked")
@@ -95,7 +95,8 @@ def chunked_attention(params: dict, x_BND: jax.Array, num_heads: int, chunk: int
     chunk = min(chunk, length)
     groups = groups if length % (groups * chunk) == 0 else 1
     q, k, v = jnp.split((x_BND @ params["qkv"]["kernel"]).reshape(batch, length, 3 * num_heads, -1), 3, axis=2)
-    q, k = rotate(q, jnp.arange(length)), rotate(k, jnp.arange(length))
+    positions_N, frequency_K = jnp.arange(length), rotary_frequencies(q.shape[-1])
+    q, k = rotate(q, positions_N, frequency_K), rotate(k, positions_N, frequency_K)
     q_BHNK, k_BHNK, v_BHNK = (part.swapaxes(1, 2) for part in (q, k, v))  # heads first: no transposed copies later
 
     @jax.checkpoint

@@ -7,6 +7,8 @@ Training"). Tokens of weight 0 cost nothing: they are put last, and the loop end
 """
 
 import functools
+from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,37 @@ from jax.sharding import NamedSharding, PartitionSpec
 CPU_ROWS, ACCELERATOR_ROWS = 256, 1024
 
 
+class Objective(Protocol):
+    """What is summed over rows of logits. Static under jit, so frozen and hashable."""
+
+    names: tuple[str, ...]  # of the sums; one is "loss"
+
+    def sums(self, logits_CV: jax.Array, rows: dict, whole: dict, weights_C: jax.Array) -> dict:
+        """Weighted sums over the rows; `rows` holds arrays (C, …), `whole` what is the same for all rows."""
+
+    def gradient(self, logits_CV: jax.Array, rows: dict, whole: dict, weights_C: jax.Array):
+        """The sums, and (C, V) and (C,) whose product is the gradient of `loss` for the logits."""
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """`loss` in nats and `correct` predictions of `rows["targets"]`."""
+
+    names = ("loss", "correct")
+
+    def sums(self, logits_CV, rows, whole, weights_C):
+        return _softmax(logits_CV, rows["targets"], weights_C)[0]
+
+    def gradient(self, logits_CV, rows, whole, weights_C):
+        """(softmax - onehot) · weights. What multiplies whole rows is left to the thin factors of the products, and the
+        one-hot targets change one number a row, so that nothing passes over (C, V) but the products."""
+        targets_C = rows["targets"]
+        sums, exp_CV, total_C = _softmax(logits_CV, targets_C, weights_C)
+        rows_C = jnp.arange(len(targets_C))
+        dlogits_CV = exp_CV.at[rows_C, targets_C].add(-total_C, indices_are_sorted=True, unique_indices=True)
+        return sums, dlogits_CV, weights_C / total_C
+
+
 def linear_token_sums(
     x_BND: jax.Array,
     weight: jax.Array,
@@ -27,7 +60,23 @@ def linear_token_sums(
     vocab_axis: int,
     chunk_rows: int | None = None,
 ) -> dict:
-    """`token_sums` of the logits x · weight + bias, which never exist whole.
+    """`token_sums` of the logits x · weight + bias, which never exist whole; see `linear_sums`."""
+    rows = {"targets": targets_BN}
+    return linear_sums(CrossEntropy(), x_BND, weight, bias_V, rows, {}, weights_BN, vocab_axis, chunk_rows)
+
+
+def linear_sums(
+    objective: Objective,
+    x_BND: jax.Array,
+    weight: jax.Array,
+    bias_V: jax.Array | None,
+    rows: dict,
+    whole: dict,
+    weights_BN: jax.Array,
+    vocab_axis: int,
+    chunk_rows: int | None = None,
+) -> dict:
+    """Sums of `objective` over the logits x · weight + bias, which never exist whole, and `count`, that of the weights.
 
     The product takes `weight` in the dtype of x and adds up in float32; logits, softmax and the gradient of the logits
     are float32. Only `loss` has a gradient, for x, weight and bias, in reverse mode.
@@ -39,70 +88,73 @@ def linear_token_sums(
       x_BND: what the head reads.
       weight: (V, D) with `vocab_axis` 0, an embedding table, or (D, V) with `vocab_axis` 1, a dense kernel.
       bias_V: bias, or None.
-      targets_BN: token ids.
+      rows: arrays (B, N, …) that the objective reads, such as targets.
+      whole: arrays that it reads for every row.
       weights_BN: 1 for tokens that count, 0 for the others.
       chunk_rows: rows whose logits exist at a time; None for what suits the backend.
     """
     if weight.shape[1 - vocab_axis] != x_BND.shape[-1]:
         raise ValueError(f"axis {1 - vocab_axis} of weight {weight.shape} must be the width of x {x_BND.shape}")
-    rows = chunk_rows or (CPU_ROWS if jax.default_backend() == "cpu" else ACCELERATOR_ROWS)
-    sums = _sums(x_BND, weight, bias_V, targets_BN, weights_BN, vocab_axis, rows)
+    size = chunk_rows or (CPU_ROWS if jax.default_backend() == "cpu" else ACCELERATOR_ROWS)
+    sums = _sums(x_BND, weight, bias_V, rows, whole, weights_BN, objective, vocab_axis, size)
     return {**sums, "count": weights_BN.sum()}
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def _sums(x_BND, weight, bias_V, targets_BN, weights_BN, vocab_axis, rows):
-    def local(x_BND, weight, bias_V, targets_BN, weights_BN):
-        chunks, used, _ = _chunks(rows, weights_BN, x_BND, targets_BN)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8))
+def _sums(x_BND, weight, bias_V, rows, whole, weights_BN, objective, vocab_axis, size):
+    def local(x_BND, weight, bias_V, rows, whole, weights_BN):
+        chunks, used, _ = _chunks(size, weights_BN, x_BND, rows)
 
         def add(index, total):
-            weights_C, x_CD, targets_C = _chunk(chunks, index)
+            weights_C, x_CD, rows_C = _chunk(chunks, index)
             logits_CV = _logits(x_CD, weight, bias_V, vocab_axis)
-            return jax.tree.map(jnp.add, total, _softmax(logits_CV, targets_C, weights_C)[0])
+            return jax.tree.map(jnp.add, total, objective.sums(logits_CV, rows_C, whole, weights_C))
 
-        return jax.lax.fori_loop(0, used, add, _zero_sums()), []
+        return jax.lax.fori_loop(0, used, add, _zero_sums(objective)), []
 
-    return _by_device(local, "-> ,", x_BND, weight, bias_V, targets_BN, weights_BN)[0]
+    results = "-> " + ", ".join("" for _ in objective.names)
+    return _by_device(local, results, x_BND, weight, bias_V, rows, whole, weights_BN)[0]
 
 
-def _forward(x_BND, weight, bias_V, targets_BN, weights_BN, vocab_axis, rows):
+def _forward(x_BND, weight, bias_V, rows, whole, weights_BN, objective, vocab_axis, size):
     """The sums, and the gradients of `loss`."""
 
-    def local(x_BND, weight, bias_V, targets_BN, weights_BN):
-        chunks, used, restore = _chunks(rows, weights_BN, x_BND, targets_BN)
+    def local(x_BND, weight, bias_V, rows, whole, weights_BN):
+        chunks, used, restore = _chunks(size, weights_BN, x_BND, rows)
 
         def add(index, carry):
-            weights_C, x_CD, targets_C = _chunk(chunks, index)
+            weights_C, x_CD, rows_C = _chunk(chunks, index)
             logits_CV = _logits(x_CD, weight, bias_V, vocab_axis)
-            sums, exp_CV, total_C = _softmax(logits_CV, targets_C, weights_C)
-            dx_CD, *grads = _gradients(x_CD, weight, exp_CV, total_C, targets_C, weights_C, vocab_axis)
+            sums, dlogits_CV, scale_C = objective.gradient(logits_CV, rows_C, whole, weights_C)
+            dx_CD, *grads = _gradients(x_CD, weight, dlogits_CV, scale_C, vocab_axis)
             sums_and_grads = sums, grads[:1] if bias_V is None else grads
             dx_KCD = jax.lax.dynamic_update_index_in_dim(carry[1], dx_CD.astype(x_CD.dtype), index, 0)
             return jax.tree.map(jnp.add, carry[0], sums_and_grads), dx_KCD
 
         zeros = [jnp.zeros(p.shape) for p in (weight, bias_V) if p is not None]
-        total, dx_KCD = jax.lax.fori_loop(0, used, add, ((_zero_sums(), zeros), jnp.zeros_like(chunks[1])))
+        start = (_zero_sums(objective), zeros), jnp.zeros_like(chunks[1])
+        total, dx_KCD = jax.lax.fori_loop(0, used, add, start)
         return total, [restore(dx_KCD)]
 
-    rule = "-> , , i j, k, b n d" if bias_V is not None else "-> , , i j, b n d"
-    (sums, grads), (dx_BND,) = _by_device(local, rule, x_BND, weight, bias_V, targets_BN, weights_BN)
+    results = "-> " + "".join(", " for _ in objective.names) + ("i j, k, b n d" if bias_V is not None else "i j, b n d")
+    (sums, grads), (dx_BND,) = _by_device(local, results, x_BND, weight, bias_V, rows, whole, weights_BN)
     dbias_V = None if bias_V is None else grads[1].astype(bias_V.dtype)
     return sums, (dx_BND, grads[0].astype(weight.dtype), dbias_V)
 
 
-def _backward(vocab_axis, rows, grads, cotangents):
-    return *jax.tree.map(lambda g: (g * cotangents["loss"]).astype(g.dtype), grads), None, None
+def _backward(objective, vocab_axis, size, grads, cotangents):
+    return *jax.tree.map(lambda g: (g * cotangents["loss"]).astype(g.dtype), grads), None, None, None
 
 
 _sums.defvjp(_forward, _backward)
 
 
 def _logits(x_CD, weight, bias_V, vocab_axis):
-    logits_CV = _contract(x_CD, weight.astype(x_CD.dtype), 1, 1 - vocab_axis)
+    logits_CV = contract(x_CD, weight.astype(x_CD.dtype), 1, 1 - vocab_axis)
     return logits_CV if bias_V is None else logits_CV + bias_V[None]
 
 
-def _contract(a, b, axis_a, axis_b):
+def contract(a, b, axis_a, axis_b):
     """Product over one axis of each, in the wider of the two dtypes, added up in float32."""
     dtype = jnp.promote_types(a.dtype, b.dtype)
     axes = (((axis_a,), (axis_b,)), ((), ()))
@@ -121,32 +173,25 @@ def _softmax(logits_CV, targets_C, weights_C):
     return {"loss": (losses_C * weights_C).sum(), "correct": (correct_C * weights_C).sum()}, exp_CV, total_C
 
 
-def _gradients(x_CD, weight, exp_CV, total_C, targets_C, weights_C, vocab_axis):
-    """Gradients of one chunk's loss for x, weight and bias, float32.
-
-    The logits' gradient is (softmax - onehot) · weights. What multiplies whole rows is left to the thin factors of the
-    products, and the one-hot targets change one number a row, so that nothing passes over (C, V) but the products.
-    """
-    scale_C = weights_C / total_C
-    rows_C = jnp.arange(len(targets_C))
-    dlogits_CV = exp_CV.at[rows_C, targets_C].add(-total_C, indices_are_sorted=True, unique_indices=True)
-    dx_CD = scale_C[:, None] * _contract(dlogits_CV, weight.astype(x_CD.dtype), 1, vocab_axis)
+def _gradients(x_CD, weight, dlogits_CV, scale_C, vocab_axis):
+    """Gradients of one chunk's loss for x, weight and bias, float32; that for the logits is scale · dlogits."""
+    dx_CD = scale_C[:, None] * contract(dlogits_CV, weight.astype(x_CD.dtype), 1, vocab_axis)
     scaled_CD = scale_C[:, None] * x_CD.astype(jnp.float32)
     if vocab_axis == 0:
-        dweight = _contract(dlogits_CV, scaled_CD, 0, 0)
+        dweight = contract(dlogits_CV, scaled_CD, 0, 0)
     else:  # The barrier keeps the transpose out of the product, for which XLA's CPU has a faster kernel then.
-        dweight = _contract(jax.lax.optimization_barrier(scaled_CD.T), dlogits_CV, 1, 0)
-    return dx_CD, dweight, _contract(scale_C, dlogits_CV, 0, 0)
+        dweight = contract(jax.lax.optimization_barrier(scaled_CD.T), dlogits_CV, 1, 0)
+    return dx_CD, dweight, contract(scale_C, dlogits_CV, 0, 0)
 
 
-def _zero_sums():
-    return {"loss": jnp.zeros(()), "correct": jnp.zeros(())}
+def _zero_sums(objective):
+    return {name: jnp.zeros(()) for name in objective.names}
 
 
-def _chunks(rows, weights_BN, *arrays):
-    """Rows of (B, N, …) arrays in chunks (K, C, …) of at most `rows`, those of weight 0 last.
+def _chunks(rows, weights_BN, *trees):
+    """Rows of trees of (B, N, …) arrays in chunks (K, C, …) of at most `rows`, those of weight 0 last.
 
-    Returns: the weights and the arrays in chunks, the number of chunks with any weight, and the way back for one array.
+    Returns: the weights and the trees in chunks, the number of chunks with any weight, and the way back for one array.
     """
     total = weights_BN.size
     chunks = -(-total // rows)
@@ -163,34 +208,43 @@ def _chunks(rows, weights_BN, *arrays):
         return x_KCD.reshape(-1, x_KCD.shape[-1])[jnp.argsort(order_R)].reshape(*weights_BN.shape, -1)
 
     used = (total - skip_R.sum() + size - 1) // size
-    return [split(x) for x in (weights_BN, *arrays)], used, restore
+    return jax.tree.map(split, [weights_BN, *trees]), used, restore
 
 
 def _chunk(chunks, index):
-    return [jax.lax.dynamic_index_in_dim(x, index, keepdims=False) for x in chunks]
+    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), chunks)
 
 
-def _by_device(local, results, x_BND, weight, bias_V, targets_BN, weights_BN):
-    """`local` of all these, (sums, [arrays of rows]), where each device does its own rows of the batch.
+def _by_device(local, results, *operands):
+    """`local` of (x, weight, bias, rows, whole, weights), where each device does its own rows of the batch.
 
-    XLA's partitioner would add up the gradients across devices once a chunk; `results` tells it the axes of what comes
-    out.
+    It gives (sums, [arrays of rows]). XLA's partitioner would add up the gradients across devices once a chunk;
+    `results` tells it the axes of what comes out.
     """
+    by_row = (True, False, False, True, False, True)
+
+    def placed(trees, mesh, axis, where):
+        place = {True: NamedSharding(mesh, PartitionSpec(axis)), False: NamedSharding(mesh, PartitionSpec())}
+        return tuple(jax.tree.map(lambda _, p=place[r]: p, tree) for r, tree in zip(where, trees, strict=True))
 
     def partition(mesh, arguments, shapes):
         axis = arguments[0].sharding.spec[0]
-        rows, whole = NamedSharding(mesh, PartitionSpec(axis)), NamedSharding(mesh, PartitionSpec())
 
         def on_device(*args):
-            sums, by_row = local(*args)
-            return jax.tree.map(lambda x: jax.lax.psum(x, axis), sums) if axis else sums, by_row
+            sums, rows = local(*args)
+            return jax.tree.map(lambda x: jax.lax.psum(x, axis), sums) if axis else sums, rows
 
-        placed = jax.tree.map(lambda _: whole, shapes[0]), jax.tree.map(lambda _: rows, shapes[1])
-        bias = None if arguments[2] is None else whole
-        return mesh, on_device, placed, (rows, whole, bias, rows, rows)
+        return mesh, on_device, placed(shapes, mesh, axis, (False, True)), placed(arguments, mesh, axis, by_row)
 
-    operands = "b n d, i j, k, b n, b n" if bias_V is not None else "b n d, i j, b n, b n"
-    whole = ("n", "d", "i", "j") if bias_V is None else ("n", "d", "i", "j", "k")
+    names = [["b", "n", "d"], ["i", "j"], ["k"]]  # of the axes of x, weight and bias
+    rest = [(r, leaf) for r, tree in zip(by_row[3:], operands[3:], strict=True) for leaf in jax.tree.leaves(tree)]
+    for number, (rows, leaf) in enumerate(rest):
+        own = [f"{letter}{number}" for letter in "pqrs"[: leaf.ndim]]
+        names.append(["b", "n", *own[2:]] if rows else own)
+    if operands[2] is None:
+        del names[2]
+    whole = tuple(name for name in dict.fromkeys(name for axes in names for name in axes) if name != "b")
     apply = custom_partitioning(local)
-    apply.def_partition(partition, sharding_rule=f"{operands} {results}", need_replication_factors=whole)
-    return apply(x_BND, weight, bias_V, targets_BN, weights_BN)
+    rule = f"{', '.join(' '.join(axes) for axes in names)} {results}"
+    apply.def_partition(partition, sharding_rule=rule, need_replication_factors=whole)
+    return apply(*operands)
