@@ -65,15 +65,22 @@ class DataConfig(Section):
     prefix = "data."
 
     source: str = knob(
-        "shakespeare", "corpus or task", choices=("shakespeare", "tinyshakespeare", "patterns", "recall")
+        "shakespeare", "corpus or task", choices=("shakespeare", "tinyshakespeare", "gsm8k", "patterns", "recall")
     )
     text_file: str = knob("", "UTF-8 text file; when set it replaces `source`")
-    tokenizer: str = knob("char", "char | byte | tiktoken:ENCODING | hf:NAME_OR_FOLDER")
+    tokenizer: str = knob("char", "char | byte | tiktoken:ENCODING | hf:NAME_OR_FOLDER | gguf:FILE | gguf:smollm2")
     split: tuple[float, ...] = knob((0.9, 0.05, 0.05), "contiguous shares: train, validation[, test]")
     length: int = knob(256, "tokens per sequence", minimum=1)
     batch_size: int = knob(32, "sequences per optimiser step", minimum=1)
     stride: int = knob(1, "tokens between the starts of training windows", minimum=1)
     mask_rate: float = knob(0.15, "share of tokens to predict (encoder only)", above=0, below=1)
+    folder: str = knob("", "`gsm8k`: folder with train.jsonl and test.jsonl; empty takes the Hugging Face hub's")
+    num_problems: int = knob(0, "`gsm8k`: first problems of train.jsonl; 0 for all but the held-out ones", minimum=0)
+    num_validation: int = knob(200, "`gsm8k`: problems held out, those right after the training ones", minimum=1)
+    num_test: int = knob(0, "`gsm8k`: first problems of test.jsonl; 0 for all", minimum=0)
+    loss_on: str = knob("all", "`gsm8k`: tokens that count, all or those of the answers", choices=("all", "answer"))
+    packing: bool = knob(False, "`gsm8k`: join problems into one stream and cut windows; else one problem a sequence")
+    reduce_vocabulary: bool = knob(False, "`gsm8k`: leave out the tokens that no problem of either file holds")
     num_samples: int = knob(4096, "sequences in a synthetic task, all splits together", minimum=3)
     vocab_size: int = knob(64, "tokens in the `patterns` task", minimum=2)
     pattern_complexity: float = knob(0.5, "`patterns`: 10 × this many copied runs a sequence", minimum=0)
@@ -195,6 +202,27 @@ class TrainingConfig(Section):
 
 
 @dataclass(frozen=True)
+class DistillationConfig(Section):
+    """Whom a student learns from, beside the text; see `fftnet_jax.distillation`."""
+
+    prefix = "distillation."
+
+    teacher: str = knob("", "folder, GGUF file, smollm2, or OWNER/MODEL on the Hugging Face hub; empty for none")
+    teacher_dtype: str = knob("bfloat16", "of the teacher's weights and products", choices=("float32", "bfloat16"))
+    shards: str = knob("", "folder of the teacher's stored log-probabilities; empty runs the teacher in every step")
+    alpha: float = knob(0.5, "share of the cross-entropy; the rest is the divergence", minimum=0, maximum=1)
+    temperature: float = knob(2.0, "T of the divergence, which is multiplied by T²", above=0)
+    top_k: int = knob(64, "shards: log-probabilities kept per token; 0 keeps all", minimum=0)
+    rows_per_shard: int = knob(64, "shards: rows in a file", minimum=1)
+    teacher_batch_size: int = knob(16, "shards: rows that the teacher reads at a time", minimum=1)
+
+    @property
+    def active(self) -> bool:
+        """Whether a teacher has any say."""
+        return bool(self.teacher or self.shards) and self.alpha < 1
+
+
+@dataclass(frozen=True)
 class SampleConfig(Section):
     """The text printed at the end of training and written to TensorBoard at each validation."""
 
@@ -213,6 +241,7 @@ class Config(Section):
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
     sample: SampleConfig = dataclasses.field(default_factory=SampleConfig)
 
     def __post_init__(self):
@@ -227,6 +256,8 @@ class Config(Section):
             raise ConfigError(f"data.length must be in 1..model.max_length ({longest}), got {self.data.length}")
         if self.model.family == "encoder" and self.data.source == "recall" and not self.data.text_file:
             raise ConfigError("data.source 'recall' needs model.family 'decoder', got 'encoder'")
+        if self.model.family == "encoder" and self.distillation.active:
+            raise ConfigError("distillation.teacher needs model.family 'decoder', got 'encoder'")
 
 
 def default_config() -> ConfigDict:

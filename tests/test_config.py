@@ -74,6 +74,8 @@ def overridden(experiment):
         ("training.learning_rate=1", lambda c: c.training.learning_rate == 1.0),
         ("model.tie_head=false", lambda c: c.model.tie_head is False),
         ("model.tie_head=True", lambda c: c.model.tie_head is True),
+        ("data.packing=true", lambda c: c.data.packing is True),
+        ("data.loss_on=answer", lambda c: c.data.loss_on == "answer"),
         ("data.split=0.8,0.2", lambda c: c.data.split == (0.8, 0.2)),
         ("data.split=(0.8, 0.1, 0.1)", lambda c: c.data.split == (0.8, 0.1, 0.1)),
         ("sample.prompt=a=b, 1", lambda c: c.sample.prompt == "a=b, 1"),

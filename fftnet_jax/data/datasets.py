@@ -12,6 +12,7 @@ import numpy as np
 from fftnet_jax.config import ConfigError, DataConfig
 from fftnet_jax.data.cache import cache_dir, write_atomic
 from fftnet_jax.data.corpora import load_text
+from fftnet_jax.data.gsm8k import counted_characters, encode_splits, make_source, read_problems
 from fftnet_jax.data.tokenizers import Tokenizer, get_tokenizer
 from fftnet_jax.data.windows import EvalWindows, MaskedWindows, Patterns, Recall, Source, Subset, TokenWindows
 
@@ -45,9 +46,18 @@ def load_dataset(config: DataConfig, family: str = "decoder", seed: int = 0) -> 
       seed: of synthetic sequences and of the masks of evaluation.
 
     Raises:
-      ConfigError: see `load_text` and `get_tokenizer`; or a split is too short for `data.length`.
+      ConfigError: see `load_text`, `read_problems` and `get_tokenizer`; or a split is too short for `data.length`.
     """
-    dataset = _text_dataset(config) if config.text_file or not _synthetic(config) else _synthetic_dataset(config, seed)
+    if config.source == "gsm8k" and not config.text_file:
+        if family == "encoder" and config.loss_on == "answer":
+            raise ConfigError(
+                "data.loss_on 'answer' needs model.family 'decoder': an encoder's loss is on masked tokens"
+            )
+        dataset = _problem_dataset(config)
+    elif config.text_file or not _synthetic(config):
+        dataset = _text_dataset(config)
+    else:
+        dataset = _synthetic_dataset(config, seed)
     if family == "encoder":
         mask_id = dataset.vocab_size
         for number, name in enumerate(SPLITS):
@@ -85,6 +95,22 @@ def _text_dataset(config: DataConfig) -> Dataset:
         vocab_size=tokenizer.vocab_size,
         characters=dict(zip(SPLITS, [*counts, counts[-1]], strict=False)),
         fingerprint=_sha256(text, json.dumps([tokenizer.to_dict(), shares], sort_keys=True)),
+    )
+
+
+def _problem_dataset(config: DataConfig) -> Dataset:
+    train, test = read_problems(config.folder)
+    tokenizer, encoded = encode_splits(train, test, config)
+    splits = {name: encoded[name].problems for name in SPLITS}
+    settings = [config.loss_on, config.packing, config.reduce_vocabulary, [len(splits[name]) for name in SPLITS]]
+    texts = (text for name in SPLITS for problem in splits[name] for text in (problem.question, problem.answer))
+    return Dataset(
+        **{name: make_source(encoded[name], config, train=name == "train") for name in SPLITS},
+        test_is_validation=False,
+        tokenizer=tokenizer,
+        vocab_size=tokenizer.vocab_size,
+        characters={name: counted_characters(encoded[name], tokenizer, config) for name in SPLITS},
+        fingerprint=_sha256(*texts, json.dumps([tokenizer.to_dict(), settings], sort_keys=True)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Tokenizers behind one small protocol: characters, bytes, tiktoken's encodings and Hugging Face's."""
+"""Tokenizers behind one small protocol: characters, bytes, tiktoken's encodings, Hugging Face's and GGUF files'."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ import numpy as np
 from fftnet_jax.config import ConfigError
 from fftnet_jax.data.cache import write_atomic
 
-FORMS = "char, byte, tiktoken:ENCODING or hf:NAME_OR_FOLDER"
+FORMS = "char, byte, tiktoken:ENCODING, hf:NAME_OR_FOLDER, gguf:FILE or gguf:smollm2"
 
 
 class Tokenizer(Protocol):
@@ -67,7 +67,7 @@ class CharTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        return "".join(self.alphabet[i] for i in _checked_ids(ids, self))
+        return "".join(self.alphabet[i] for i in checked_ids(ids, self))
 
     def to_dict(self) -> dict:
         return {"kind": "char", "alphabet": self.alphabet}
@@ -81,13 +81,13 @@ class ByteTokenizer:
     eos_id = None
 
     def encode(self, text: str) -> list[int]:
-        return list(_without_surrogates(text).encode("utf-8"))
+        return list(without_surrogates(text).encode("utf-8"))
 
     def encode_array(self, text: str) -> np.ndarray:
-        return np.frombuffer(_without_surrogates(text).encode("utf-8"), np.uint8).astype(np.int32)
+        return np.frombuffer(without_surrogates(text).encode("utf-8"), np.uint8).astype(np.int32)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return bytes(_checked_ids(ids, self)).decode("utf-8", errors="replace")
+        return bytes(checked_ids(ids, self)).decode("utf-8", errors="replace")
 
     def to_dict(self) -> dict:
         return {"kind": "byte"}
@@ -130,7 +130,7 @@ class TiktokenTokenizer:
         return np.asarray(self.encode(text), np.int32)
 
     def decode(self, ids: Sequence[int]) -> str:
-        ids = _checked_ids(ids, self)
+        ids = checked_ids(ids, self)
         try:
             return self._encoding.decode(ids)
         except KeyError:  # ids in the gaps of the vocabulary, which a model can still predict, stand for nothing
@@ -171,13 +171,13 @@ class HFTokenizer:
         self.eos_id = self._tokenizer.eos_token_id
 
     def encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(_without_surrogates(text), add_special_tokens=False, verbose=False)
+        return self._tokenizer.encode(without_surrogates(text), add_special_tokens=False, verbose=False)
 
     def encode_array(self, text: str) -> np.ndarray:
         return np.asarray(self.encode(text), np.int32)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(_checked_ids(ids, self), clean_up_tokenization_spaces=False)
+        return self._tokenizer.decode(checked_ids(ids, self), clean_up_tokenization_spaces=False)
 
     def to_dict(self) -> dict:
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
@@ -246,14 +246,19 @@ def get_tokenizer(name: str, text: str = "") -> Tokenizer:
         return TiktokenTokenizer(rest)
     if kind == "hf" and rest:
         return HFTokenizer(rest)
+    if kind == "gguf" and rest:
+        from fftnet_jax.data.gguf_tokenizer import GGUFTokenizer  # here, because that module imports this one
+
+        return GGUFTokenizer(rest)
     raise ConfigError(f"data.tokenizer must be {FORMS}, got {name!r}")
 
 
 def save(tokenizer: Tokenizer, path: str | Path) -> None:
-    """Write `tokenizer.json` into the folder `path`; a Hugging Face tokenizer also fills `tokenizer/` beside it."""
+    """Write `tokenizer.json` into the folder `path`; one of many files also fills `tokenizer/` beside it."""
     path = Path(path)
-    if isinstance(tokenizer, HFTokenizer):
-        tokenizer.save_folder(path / "tokenizer")
+    base = getattr(tokenizer, "base", tokenizer)  # of a reduced tokenizer
+    if hasattr(base, "save_folder"):
+        base.save_folder(path / "tokenizer")
     write_atomic(path / "tokenizer.json", json.dumps(tokenizer.to_dict(), indent=1).encode("utf-8"))
 
 
@@ -265,35 +270,45 @@ def load(path: str | Path) -> Tokenizer:
     """
     file = Path(path) / "tokenizer.json"
     try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-        kind = saved["kind"]
-        if kind == "char":
-            return CharTokenizer(saved["alphabet"])
-        if kind == "byte":
-            return ByteTokenizer()
-        if kind == "tiktoken":
-            return TiktokenTokenizer(saved["encoding"])
-        if kind == "hf":
-            return HFTokenizer(str(Path(path) / "tokenizer"), name=saved["name"])
-    except FileNotFoundError:
-        raise ConfigError(f"a run folder must hold tokenizer.json, but there is no {file}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _from_dict(json.loads(file.read_text(encoding="utf-8")), file)
+    except FileNotFoundError as error:
+        raise ConfigError(f"a run folder must hold tokenizer.json, but there is no {error.filename}") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{file} must be a tokenizer that this library saved ({type(error).__name__})") from None
-    raise ConfigError(f"{file} must have kind char, byte, tiktoken or hf, got {kind!r}")
+
+
+def _from_dict(saved: dict, file: Path) -> Tokenizer:
+    from fftnet_jax.data.gguf_tokenizer import GGUFTokenizer  # here, because these modules import this one
+    from fftnet_jax.data.reduced import ReducedTokenizer
+
+    kind = saved["kind"]
+    if kind == "char":
+        return CharTokenizer(saved["alphabet"])
+    if kind == "byte":
+        return ByteTokenizer()
+    if kind == "tiktoken":
+        return TiktokenTokenizer(saved["encoding"])
+    if kind == "hf":
+        return HFTokenizer(str(file.parent / "tokenizer"), name=saved["name"])
+    if kind == "gguf":
+        return GGUFTokenizer.from_folder(file.parent / "tokenizer", saved)
+    if kind == "reduced":
+        return ReducedTokenizer(_from_dict(saved["base"], file), saved["kept"])
+    raise ConfigError(f"{file} must have kind char, byte, tiktoken, hf, gguf or reduced, got {kind!r}")
 
 
 def _code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-def _without_surrogates(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """Pair surrogates up, and put U+FFFD for a lone one, which UTF-8 can't hold."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _checked_ids(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+def checked_ids(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
     ids = [int(i) for i in ids]
     for i in ids:
         if not 0 <= i < tokenizer.vocab_size:

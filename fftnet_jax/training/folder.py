@@ -9,7 +9,7 @@ from pathlib import Path
 from fftnet_jax.config import Config, ConfigError, differences, from_dict, to_dict
 
 # Fields that change neither the parameters nor the numbers in the metrics file; text counts by its fingerprint.
-FREE_FIELDS = ("data.text_file", "training.log_every", "training.histogram_every", "sample.")
+FREE_FIELDS = ("data.text_file", "data.folder", "training.log_every", "training.histogram_every", "sample.")
 
 
 class RunFolder:

@@ -162,10 +162,13 @@ def test_hf_import_is_quiet():
     assert (done.stdout, done.stderr) == ("", "")
 
 
-@pytest.mark.parametrize("name", ("", "chars", "char:", "tiktoken", "tiktoken:", "hf:", "gpt2"))
+@pytest.mark.parametrize("name", ("", "chars", "char:", "tiktoken", "tiktoken:", "hf:", "gguf", "gguf:", "gpt2"))
 def test_unknown_forms(name, refused):
     message = refused(get_tokenizer, name, "abc")
-    assert "char, byte, tiktoken:ENCODING or hf:NAME_OR_FOLDER" in message and repr(name) in message
+    assert (
+        "char, byte, tiktoken:ENCODING, hf:NAME_OR_FOLDER, gguf:FILE or gguf:smollm2" in message
+        and repr(name) in message
+    )
 
 
 def test_unknown_names(tmp_path, refused, monkeypatch):
@@ -195,7 +198,10 @@ def test_saved_tokenizer_is_the_same(kind, made, tmp_path):
 
 def test_load_refuses_what_it_did_not_save(tmp_path, refused):
     assert "there is no" in refused(load, tmp_path)
-    for text in ("", "[]", "{}", '{"kind": "char"}', '{"kind": "word"}', '{"kind": "char", "alphabet": ""}'):
+    texts = ["", "[]", "{}", '{"kind": "char"}', '{"kind": "word"}', '{"kind": "char", "alphabet": ""}', "[" * 100_000]
+    texts += ['{"kind": "gguf"}', '{"kind": "reduced", "kept": [1]}', '{"kind": "reduced", "base": {"kind": "byte"}}']
+    texts += ['{"kind": "reduced", "base": {"kind": "byte"}, "kept": [2, "a"]}', '{"kind": "reduced", "base": 1}']
+    for text in texts:
         (tmp_path / "tokenizer.json").write_text(text)
         refused(load, tmp_path)
 

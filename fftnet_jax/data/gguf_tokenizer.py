@@ -1,0 +1,281 @@
+"""Tokenizers inside GGUF files, and the part of the format that holds them: the header.
+
+Source of the format: ggml's docs/gguf.md, versions 2 and 3.
+"""
+
+import hashlib
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fftnet_jax.config import ConfigError
+from fftnet_jax.data.cache import write_atomic
+from fftnet_jax.data.tokenizers import checked_ids, without_surrogates
+
+_CODES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # value types
+_STRUCTS = {code: struct.Struct("<" + code) for code in _CODES.values()}
+_STRING, _ARRAY = 8, 9
+_MOST_AXES = 4
+_CONTROL, _USER_DEFINED = 3, 4  # token types that are matched in a text as a whole
+
+_QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# How a text is cut before merges, by `tokenizer.ggml.pre`: as the tokenizer.json of SmolLM2, Qwen2, GPT-2 and Llama 3.
+PRE_TYPES = {
+    "smollm": None,
+    "gpt-2": None,
+    "default": None,
+    "qwen2": _QWEN2,
+    "llama-bpe": _QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|"),
+}
+
+
+@dataclass(frozen=True)
+class GGUFTensor:
+    """Where a tensor lies: `shape` slowest axis first, `kind` its ggml type, `start` a byte of the file."""
+
+    shape: tuple[int, ...]
+    kind: int
+    start: int
+
+
+class GGUFFile:
+    """The header of a GGUF file: `metadata` by key (arrays of numbers as NumPy's), `tensors` by name, `data` all bytes.
+
+    `data` is uint8 (bytes,), memory-mapped. Every length is checked against the file's before anything is made of it.
+
+    Raises:
+      ConfigError: the file is missing, no GGUF file, cut short or damaged.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).expanduser()
+        try:
+            # A plain array: each slice of NumPy's own kind costs microseconds, and vocabularies make 100,000 of them.
+            self.data = np.asarray(np.memmap(self.path, np.uint8, "r"))
+        except (OSError, ValueError) as error:  # ValueError: an empty file
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"{self.path} must be a readable GGUF file: {reason}") from None
+        self._view = memoryview(self.data)
+        self._offset = 0
+        self._place = "its header"
+        try:
+            self._read()
+        except UnicodeDecodeError:
+            raise self._damaged("has text that is not UTF-8") from None
+
+    def refusal(self, key: str, wanted: str) -> ConfigError:
+        """The error for metadata `key`, which must `wanted`."""
+        got = f"got {' '.join(str(self.metadata[key]).split())[:80]!r}" if key in self.metadata else "and is missing"
+        return ConfigError(f"{self.path}: {key} must {wanted}, {got}; take another file")
+
+    def choice(self, key: str, choices: Sequence[str], default: str = "") -> str:
+        """The text of metadata `key`, which must be one of `choices`."""
+        value = self.metadata.get(key, default)
+        if not isinstance(value, str) or value not in choices:
+            raise self.refusal(key, f"be one of {', '.join(choices)}")
+        return value
+
+    def _read(self) -> None:
+        if bytes(self._view[:4]) != b"GGUF":
+            raise ConfigError(f"{self.path} must be a GGUF file, got first bytes {bytes(self._view[:4])!r}")
+        self._offset = 4
+        version = self._number("I")
+        if version not in (2, 3):
+            raise ConfigError(
+                f"{self.path}: GGUF version must be 2 or 3, little-endian, got {version}; convert it anew"
+            )
+        num_tensors, num_keys = self._count(24), self._count(13)
+        self.metadata = {}
+        for _ in range(num_keys):
+            key = self._string()
+            self._place = repr(key[:80])
+            self.metadata[key] = self._value(self._number("I"))
+        self._place = "its table of tensors"
+        table = [self._tensor() for _ in range(num_tensors)]
+        alignment = self.metadata.get("general.alignment", 32)
+        if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
+            raise self.refusal("general.alignment", "be a power of 2")
+        base = -(-self._offset // alignment) * alignment
+        self.tensors = {name: GGUFTensor(shape, kind, base + start) for name, shape, kind, start in table}
+
+    def _value(self, kind: int):
+        if kind == _STRING:
+            return self._string()
+        if kind in _CODES:
+            return self._number(_CODES[kind])
+        if kind != _ARRAY:
+            raise self._damaged(f"has value type {kind}")
+        kind = self._number("I")
+        if kind == _STRING:
+            return [self._string() for _ in range(self._count(8))]
+        if kind not in _CODES:
+            raise self._damaged(f"has an array of value type {kind}")
+        dtype = np.dtype("<" + _CODES[kind])
+        count = self._count(dtype.itemsize)
+        return np.frombuffer(self._take(count * dtype.itemsize), dtype)
+
+    def _tensor(self) -> tuple[str, tuple[int, ...], int, int]:
+        name = self._string()
+        axes = self._number("I")
+        if axes > _MOST_AXES:
+            raise self._damaged(f"gives {name[:80]!r} {axes} axes")
+        shape = tuple(self._number("Q") for _ in range(axes))[::-1]
+        return name, shape, self._number("I"), self._number("Q")
+
+    def _string(self) -> str:
+        return str(self._take(self._number("Q")), "utf-8")
+
+    def _count(self, size: int) -> int:
+        """A number of things of at least `size` bytes each, which must fit in the rest of the file."""
+        count = self._number("Q")
+        if count * size > len(self._view) - self._offset:
+            raise self._damaged(f"says {count} entries, more than the {len(self._view)} bytes can hold")
+        return count
+
+    def _number(self, code: str):
+        form = _STRUCTS[code]
+        return form.unpack(self._take(form.size))[0]
+
+    def _take(self, size: int) -> memoryview:
+        stop = self._offset + size
+        if stop > len(self._view):
+            raise self._damaged(f"reaches byte {stop} of {len(self._view)}")
+        piece = self._view[self._offset : stop]
+        self._offset = stop
+        return piece
+
+    def _damaged(self, what: str) -> ConfigError:
+        return ConfigError(f"{self.path}: damaged or cut short: {self._place} {what}; fetch the file again")
+
+
+class GGUFTokenizer:
+    """The byte-level BPE tokenizer in a GGUF file, rebuilt with the tokenizers library. No special tokens are added.
+
+    As in a Hugging Face tokenizer, the name of a special token in a text becomes that token. Bytes that the vocabulary
+    lacks (SmolLM2's lacks some that valid text hardly has) vanish.
+
+    Args:
+      source: a GGUF file, or "smollm2".
+
+    Raises:
+      ConfigError: the tokenizers library or the file is missing, or the file holds no tokenizer of a known kind.
+    """
+
+    def __init__(self, source: str | Path):
+        from fftnet_jax.data.smollm2 import smollm2_path  # here, so that `python -m` of that module finds it unloaded
+
+        file = GGUFFile(smollm2_path() if source == "smollm2" else source)
+        self._set(_build(file), f"gguf:{file.path.name}", _eos_id(file))
+
+    @classmethod
+    def from_folder(cls, folder: Path, saved: dict) -> "GGUFTokenizer":
+        """The tokenizer of which `save_folder` filled `folder` and `to_dict` gave `saved`."""
+        tokenizers, file = _library(), folder / "tokenizer.json"
+        content = file.read_text(encoding="utf-8")
+        if hashlib.sha256(content.encode("utf-8")).hexdigest() != saved["sha256"]:
+            raise ConfigError(f"{file} must be as it was saved, and has another SHA-256")
+        self = cls.__new__(cls)
+        try:
+            tokenizer = tokenizers.Tokenizer.from_str(content)
+        except Exception as error:  # of an older version, for which the library raises plain Exception
+            raise ConfigError(f"{file} must be a tokenizer of the tokenizers library: {error}") from None
+        self._set(tokenizer, saved["name"], saved["eos_id"])
+        return self
+
+    def encode(self, text: str) -> list[int]:
+        return self.encode_batch([text])[0]
+
+    def encode_array(self, text: str) -> np.ndarray:
+        return np.asarray(self.encode(text), np.int32)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text."""
+        texts = [without_surrogates(text) for text in texts]
+        return [found.ids for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(checked_ids(ids, self), skip_special_tokens=False)
+
+    def to_dict(self) -> dict:
+        sha256 = hashlib.sha256(self._tokenizer.to_str().encode("utf-8")).hexdigest()
+        return {"kind": "gguf", "name": self.name, "eos_id": self.eos_id, "sha256": sha256}
+
+    def save_folder(self, folder: Path) -> None:
+        """Write all that `from_folder` needs, the GGUF file not included."""
+        write_atomic(folder / "tokenizer.json", self._tokenizer.to_str().encode("utf-8"))
+
+    def _set(self, tokenizer, name: str, eos_id: int | None) -> None:
+        self._tokenizer, self.name, self.eos_id = tokenizer, name, eos_id
+        self.vocab_size = tokenizer.get_vocab_size()
+
+
+def _library():
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns when a process that used it forks
+    try:
+        import tokenizers
+    except ImportError:
+        raise ConfigError("data.tokenizer 'gguf:...' needs tokenizers: pip install tokenizers") from None
+    return tokenizers
+
+
+def _build(file: GGUFFile):
+    """The tokenizers library's tokenizer for the metadata of `file`."""
+    library = _library()
+    file.choice("tokenizer.ggml.model", ("gpt2",))  # byte-level BPE
+    pre = file.choice("tokenizer.ggml.pre", tuple(PRE_TYPES), "default")
+    tokens, merges = _texts(file, "tokens"), _texts(file, "merges")
+    vocab = {token: i for i, token in enumerate(tokens)}
+    kinds = file.metadata.get("tokenizer.ggml.token_type", np.ones(len(tokens), np.int32))
+    if len(vocab) < len(tokens) or np.shape(kinds) != (len(tokens),):
+        raise ConfigError(
+            f"{file.path}: tokenizer.ggml.tokens must be different and have a token_type each, "
+            f"got {len(tokens)} tokens, {len(vocab)} different, and {np.size(kinds)} types"
+        )
+    pairs = [tuple(merge.split(" ")) for merge in merges]
+    if any(len(pair) != 2 or not set(pair) <= vocab.keys() for pair in pairs):
+        raise ConfigError(f"{file.path}: tokenizer.ggml.merges must be pairs of tokens; take another file")
+    try:
+        tokenizer = library.Tokenizer(library.models.BPE(vocab, pairs, ignore_merges=pre == "llama-bpe"))
+    except Exception as error:  # the library raises plain Exception, as for a merge that makes no token
+        raise ConfigError(f"{file.path}: tokenizer.ggml.merges must make tokens: {error}") from None
+    if pre == "qwen2":
+        tokenizer.normalizer = library.normalizers.NFC()
+    tokenizer.pre_tokenizer = _pre_tokenizer(library.pre_tokenizers, pre)
+    tokenizer.decoder = library.decoders.ByteLevel()
+    for kind in (_CONTROL, _USER_DEFINED):
+        whole = [tokens[i] for i in np.flatnonzero(np.asarray(kinds) == kind)]
+        tokenizer.add_tokens(
+            [library.AddedToken(token, special=kind == _CONTROL, normalized=False) for token in whole if token]
+        )
+    return tokenizer
+
+
+def _pre_tokenizer(parts, pre: str):
+    """`parts` is the library's module of them."""
+    if PRE_TYPES[pre] is not None:
+        from tokenizers import Regex
+
+        cut = parts.Split(Regex(PRE_TYPES[pre]), behavior="isolated")
+        return parts.Sequence([cut, parts.ByteLevel(add_prefix_space=False, use_regex=False)])
+    bytes_ = parts.ByteLevel(add_prefix_space=False)  # its own regex is GPT-2's
+    return parts.Sequence([parts.Digits(individual_digits=True), bytes_]) if pre == "smollm" else bytes_
+
+
+def _texts(file: GGUFFile, name: str) -> list[str]:
+    value = file.metadata.get(f"tokenizer.ggml.{name}")
+    if not isinstance(value, list) or (not value and name == "tokens"):
+        raise file.refusal(f"tokenizer.ggml.{name}", "be a list of texts")
+    return value
+
+
+def _eos_id(file: GGUFFile) -> int | None:
+    eos_id, size = file.metadata.get("tokenizer.ggml.eos_token_id"), len(file.metadata["tokenizer.ggml.tokens"])
+    if eos_id is not None and (type(eos_id) is not int or not 0 <= eos_id < size):
+        raise file.refusal("tokenizer.ggml.eos_token_id", f"be in 0..{size - 1}")
+    return eos_id
