@@ -1,45 +1,22 @@
 """Train, or resume, a run: `python train.py --config experiments/shakespeare.py`."""
 
-import argparse
 import sys
 from pathlib import Path
 
-from fftnet_jax.config import Arguments, ConfigError, describe_fields, load_config
-
-
-def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = Arguments(
-        description=__doc__,
-        usage="%(prog)s --config FILE [--config.SECTION.FIELD=VALUE ...] [--workdir DIR]",
-        epilog="every field of a configuration, with its default:\n" + "\n".join(describe_fields()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config", required=True, metavar="FILE", help="experiment file with get_config()")
-    parser.add_argument("--workdir", metavar="DIR", help="the run's folder (default: runs/NAME of the experiment)")
-    args, rest = parser.parse_known_args(argv)
-    overrides = []
-    while rest:
-        flag = rest.pop(0)
-        if not flag.startswith("--config."):
-            parser.error(f"unknown argument {flag!r}; fields are set by --config.section.field=value")
-        if "=" not in flag and rest and not rest[0].startswith("--"):
-            flag += "=" + rest.pop(0)
-        overrides.append(flag.removeprefix("--config."))
-    return args, overrides
+from fftnet_jax.command import parse_config, run_command
 
 
 def main(argv: list[str]) -> int:
-    try:
-        args, overrides = parse(argv)
-        config = load_config(args.config, overrides)
-        return run(config, args.workdir or Path("runs") / Path(args.config).stem)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:  # outside the steps, or a second Ctrl-C
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+    # Ctrl-C gets as far as here outside the steps, or when it is pressed twice.
+    return run_command(lambda: run(*parse(argv)), "stopped; the same command goes on from the last checkpoint")
+
+
+def parse(argv: list[str]):
+    def add(parser):
+        parser.add_argument("--workdir", metavar="DIR", help="the run's folder (default: runs/NAME of the experiment)")
+
+    args, config = parse_config(argv, __doc__, add)
+    return config, args.workdir or Path("runs") / Path(args.config).stem
 
 
 def run(config, workdir) -> int:

@@ -14,6 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from fftnet_jax.command import parse_config
+
 ROOT = Path(__file__).parents[1]
 BASE = "from fftnet_jax.config import default_config\ndef get_config():\n    config = default_config()\n"
 
@@ -189,11 +191,10 @@ def test_wrong_arguments_of_train(argv, words, train, refused, experiment, tmp_p
 
 
 def test_value_after_a_space(experiment):
-    spec = importlib.util.spec_from_file_location("train_script", ROOT / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     argv = ["--config", experiment, "--config.sample.prompt", "a b", "--config.seed=4", "--config.sample.prompt=c = d"]
-    assert module.parse(argv)[1] == ["sample.prompt=a b", "seed=4", "sample.prompt=c = d"]
+    config = parse_config(argv, "")[1]
+    assert (config.sample.prompt, config.seed) == ("c = d", 4)
+    assert parse_config(argv[:-1], "")[1].sample.prompt == "a b"
 
 
 def test_workdir_that_cannot_be_used(train, refused, experiment, tmp_path):

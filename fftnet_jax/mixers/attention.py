@@ -27,28 +27,12 @@ class Attention(nn.Module):
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int) -> dict:
-        """Keys and values (B, L, H, D/H) of the last `length` places, how many places there were, and the left pads."""
-        shape = (batch, length, self.num_heads, self.width // self.num_heads)
-        return {
-            "keys": jnp.zeros(shape, self.dtype),
-            "values": jnp.zeros(shape, self.dtype),  # not the same array: a caller may donate the cache
-            "position": jnp.zeros((), jnp.int32),
-            "pads": jnp.zeros((batch,), jnp.int32),
-        }
+        """Room for `length` tokens; see `empty_cache`."""
+        return empty_cache(batch, length, self.num_heads, self.width // self.num_heads, self.dtype)
 
     def prefill(self, x_BND: jax.Array, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
         """Outputs for the next N tokens, and the cache after them; see `pads` for `pads_B`."""
-        pads_B = cache["pads"] if pads_B is None else pads_B
-        start, length = cache["position"], cache["keys"].shape[1]
-        place_N = start + jnp.arange(x_BND.shape[1])
-        q, k, v = self._heads(x_BND, start)
-        keys = cache["keys"].at[:, place_N % length].set(k)  # round and round: tokens take the places of pads
-        values = cache["values"].at[:, place_N % length].set(v)
-        last = place_N[-1]
-        held_L = last - (last - jnp.arange(length)) % length  # the latest place that each slot holds
-        seen_BNL = (held_L[None] <= place_N[:, None])[None] & (held_L[None] >= pads_B[:, None])[:, None]
-        y_BNHK = jax.nn.dot_product_attention(q, keys, values, mask=seen_BNL[:, None])
-        cache = {"keys": keys, "values": values, "position": last + 1, "pads": pads_B}
+        y_BNHK, cache = attend(*self._heads(x_BND, cache["position"]), cache, pads_B)
         return self._merge(y_BNHK), cache
 
     def step(self, x_BD: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
@@ -59,18 +43,50 @@ class Attention(nn.Module):
     def _heads(self, x_BND, start):
         batch, length, _ = x_BND.shape
         q, k, v = jnp.split(self.qkv(x_BND).reshape(batch, length, 3 * self.num_heads, -1), 3, axis=2)
-        positions_N = start + jnp.arange(length)
-        return rotate(q, positions_N), rotate(k, positions_N), v
+        positions_N, frequency_K = start + jnp.arange(length), rotary_frequencies(q.shape[-1])
+        return rotate(q, positions_N, frequency_K), rotate(k, positions_N, frequency_K), v
 
     def _merge(self, y_BNHK):
         return self.out(y_BNHK.reshape(*y_BNHK.shape[:2], self.width))
 
 
-def rotate(x_BNHK: jax.Array, positions_N: jax.Array, base: float = 10_000.0) -> jax.Array:
-    """Rotary position embedding of (B, N, H, K) at the given positions; K even."""
-    half = x_BNHK.shape[-1] // 2
-    frequency_K = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+def empty_cache(batch: int, length: int, heads: int, head_dim: int, dtype) -> dict:
+    """Keys and values (B, L, H, K) of the last `length` places, how many places there were, and the left pads."""
+    shape = (batch, length, heads, head_dim)
+    return {
+        "keys": jnp.zeros(shape, dtype),
+        "values": jnp.zeros(shape, dtype),  # not the same array: a caller may donate the cache
+        "position": jnp.zeros((), jnp.int32),
+        "pads": jnp.zeros((batch,), jnp.int32),
+    }
+
+
+def attend(q_BNHK, k_BNHK, v_BNHK, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
+    """Causal attention of the next N tokens to those in the cache and to each other, and the cache after them.
+
+    Keys and values may have fewer heads than queries, each for a group of them; see `pads` for `pads_B`.
+    """
+    pads_B = cache["pads"] if pads_B is None else pads_B
+    length = cache["keys"].shape[1]
+    place_N = cache["position"] + jnp.arange(q_BNHK.shape[1])
+    keys = cache["keys"].at[:, place_N % length].set(k_BNHK)  # round and round: tokens take the places of pads
+    values = cache["values"].at[:, place_N % length].set(v_BNHK)
+    last = place_N[-1]
+    held_L = last - (last - jnp.arange(length)) % length  # the latest place that each slot holds
+    seen_BNL = (held_L[None] <= place_N[:, None])[None] & (held_L[None] >= pads_B[:, None])[:, None]
+    y_BNHK = jax.nn.dot_product_attention(q_BNHK, keys, values, mask=seen_BNL[:, None])
+    return y_BNHK, {"keys": keys, "values": values, "position": last + 1, "pads": pads_B}
+
+
+def rotary_frequencies(head_dim: int, base: float = 10_000.0) -> jax.Array:
+    """Radians per token for each pair of channels: (K/2,)."""
+    half = head_dim // 2
+    return base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+
+
+def rotate(x_BNHK: jax.Array, positions_N: jax.Array, frequency_K: jax.Array) -> jax.Array:
+    """Rotary position embedding of (B, N, H, K) at the given positions; K even, `frequency_K` (K/2,) radians a token."""
     angle_N1K = positions_N.astype(jnp.float32)[:, None, None] * frequency_K[None, None]
     cos, sin = jnp.cos(angle_N1K).astype(x_BNHK.dtype)[None], jnp.sin(angle_N1K).astype(x_BNHK.dtype)[None]
-    a, b = x_BNHK[..., :half], x_BNHK[..., half:]
+    a, b = jnp.split(x_BNHK, 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)

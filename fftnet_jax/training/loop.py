@@ -20,7 +20,7 @@ from fftnet_jax.training.logger import Logger
 from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
 from fftnet_jax.training.plots import plot_loss
 from fftnet_jax.training.samples import check_prompt, sample_text
-from fftnet_jax.training.sharding import batch_sharding, build_mesh, check_divisible
+from fftnet_jax.training.sharding import batch_sharding, build_mesh, check_divisible, replicated
 from fftnet_jax.training.state import TrainState, init_state, parameter_table
 from fftnet_jax.training.step import make_gradients, make_train_step
 
@@ -44,7 +44,11 @@ def train(config: Config, workdir: str | Path) -> dict:
       Interrupted: Ctrl-C or SIGTERM, after saving.
       Diverged: `training.max_skipped` non-finite losses in a row.
     """
+    from fftnet_jax.distillation.guide import build_guide  # which uses this package
+
     dataset = load_dataset(config.data, config.model.family, config.seed)
+    guide = build_guide(config, dataset)
+    dataset = guide.dataset if guide else dataset
     config = resolve(config, dataset)
     mesh = build_mesh()
     check_divisible(config, mesh)
@@ -58,7 +62,9 @@ def train(config: Config, workdir: str | Path) -> dict:
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(folder / "checkpoints")))
         with Interrupt() as interrupt:
-            run = stack.enter_context(contextlib.closing(Run(config, dataset, folder, mesh, checkpoints, initial)))
+            run = stack.enter_context(
+                contextlib.closing(Run(config, dataset, folder, mesh, checkpoints, initial, guide))
+            )
             run.fit(interrupt)
         return run.finish()
 
@@ -82,17 +88,20 @@ def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
 class Run:
     """One run in progress: what the loop's parts share."""
 
-    def __init__(self, config: Config, dataset: Dataset, folder: RunFolder, mesh, checkpoints: Checkpoints, initial):
-        """`initial` holds parameters to start from instead of fresh ones, or is None."""
+    def __init__(
+        self, config: Config, dataset: Dataset, folder: RunFolder, mesh, checkpoints: Checkpoints, initial, guide=None
+    ):
+        """`initial` holds parameters to start from instead of fresh ones, or is None; `guide` knows the teacher."""
         c, t = config, config.training
         self.config, self.dataset, self.folder, self.mesh, self.checkpoints = config, dataset, folder, mesh, checkpoints
         self.model = build_model(c.model)
         self.schedule = learning_rate_schedule(t, t.num_steps, steps_per_epoch(dataset, c.data.batch_size))
         optimizer = build_optimizer(t, self.schedule)
-        step = make_train_step(self.model, optimizer, c.seed, t.accumulation)
+        step = make_train_step(self.model, optimizer, c.seed, t.accumulation, guide)
+        self.teacher = replicated(guide.arrays, mesh) if guide else None
         self.train_step = jax.jit(step, donate_argnums=0)
         self.evaluate = make_evaluate(self.model, t.eval_batch_size or c.data.batch_size, mesh)
-        self.gradients = jax.jit(make_gradients(self.model, c.seed, t.accumulation))
+        self.gradients = jax.jit(make_gradients(self.model, c.seed, t.accumulation, guide))
         self.iterator = train_batches(dataset.train, c.data.batch_size, c.seed)
         self.state, self.best = self._start(init_state(self.model, optimizer, c.seed, mesh), initial)
         self.tokens_per_step = c.data.batch_size * c.data.length
@@ -106,7 +115,7 @@ class Run:
             batch = jax.device_put(next(self.iterator), batch_sharding(self.mesh))
             if _due(step, t.histogram_every):
                 self._log_histograms(batch, step)
-            self.state, metrics = self.train_step(self.state, batch)
+            self.state, metrics = self.train_step(self.state, batch, self.teacher)
             if pending:
                 self._log_step(*pending)
             pending = (step, metrics)
@@ -171,7 +180,7 @@ class Run:
             return self._save(None) if save else None
         row = {
             "step": step,
-            "train/loss": metrics["loss"],
+            **{f"train/{name}": metrics[name] for name in ("loss", "cross_entropy", "kl") if name in metrics},
             "learning_rate": float(self.schedule(step - 1)),
             "grad_norm": metrics["grad_norm"],
             "skipped": metrics["skipped"],
@@ -208,7 +217,7 @@ class Run:
 
     def _log_histograms(self, batch: dict, step: int) -> None:
         with self.logger.pause():
-            grads, _ = self.gradients(self.state.params, batch, self.state.step)
+            grads, _ = self.gradients(self.state.params, batch, self.state.step, self.teacher)
             self.logger.histograms("parameters", self.state.params, step)
             self.logger.histograms("gradients", grads, step)
 

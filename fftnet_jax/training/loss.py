@@ -7,15 +7,16 @@ import jax.numpy as jnp
 import optax
 
 from fftnet_jax.models import Encoder
-from fftnet_jax.training.linear_loss import linear_token_sums
+from fftnet_jax.training.linear_loss import linear_sums, linear_token_sums
 
 LARGE_VOCABULARY = 4096  # from here on `python -m benchmarks.loss` finds it faster not to write the logits out
 
 
-def make_token_sums(model: Encoder) -> Callable[..., dict]:
+def make_token_sums(model: Encoder, guide=None) -> Callable[..., dict]:
     """(params, batch of (B, N) arrays, options of `model.apply`) → `token_sums` of the model's predictions.
 
-    From LARGE_VOCABULARY tokens on, the logits never exist whole.
+    From LARGE_VOCABULARY tokens on, the logits never exist whole. With a guide (`distillation.guide`) the loss is that
+    of its objective, whose sums come with it, and `teacher` among the options stands for the guide's arrays.
     """
 
     def from_logits(params: dict, batch: dict, **options) -> dict:
@@ -27,6 +28,15 @@ def make_token_sums(model: Encoder) -> Callable[..., dict]:
         weight, bias_V, vocab_axis = model.head_weights(params)
         return linear_token_sums(x_BND, weight, bias_V, batch["targets"], batch["weights"], vocab_axis)
 
+    def guided(params: dict, batch: dict, teacher=None, **options) -> dict:
+        x_BND = model.apply({"params": params}, batch["inputs"], method="features", **options)
+        rows, whole = guide.read(teacher, batch)
+        rows = {**rows, "targets": batch["targets"]}
+        weight, bias_V, axis = model.head_weights(params)
+        return linear_sums(guide.objective, x_BND, weight, bias_V, rows, whole, batch["weights"], axis)
+
+    if guide:
+        return guided
     return from_features if model.config.vocab_size >= LARGE_VOCABULARY else from_logits
 
 

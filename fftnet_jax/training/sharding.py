@@ -44,3 +44,8 @@ def state_sharding(tree, mesh: Mesh):
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Batches split by rows."""
     return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def replicated(tree, mesh: Mesh):
+    """The arrays of `tree`, whole on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

@@ -12,17 +12,17 @@ from fftnet_jax.training.state import TrainState
 
 
 def make_train_step(
-    model: Encoder, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1
-) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
-    """(state, batch of (B, N) arrays) → (state, metrics), to be jitted by the caller.
+    model: Encoder, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1, guide=None
+) -> Callable[..., tuple[TrainState, dict]]:
+    """(state, batch of (B, N) arrays, the guide's arrays) → (state, metrics), to be jitted by the caller.
 
     The loss is the mean over the batch's real tokens, whatever the micro-batches hold of them. An
     update whose loss or gradient is not finite is left out and counted.
     """
-    gradients = make_gradients(model, seed, accumulation)
+    gradients = make_gradients(model, seed, accumulation, guide)
 
-    def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
-        grads, sums = gradients(state.params, batch, state.step)
+    def train_step(state: TrainState, batch: dict, teacher=None) -> tuple[TrainState, dict]:
+        grads, sums = gradients(state.params, batch, state.step, teacher)
         loss, grad_norm = sums["loss"] / sums["count"], optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
@@ -35,37 +35,42 @@ def make_train_step(
         state = TrainState(
             state.step + 1, params, opt_state, state.skipped + missed, (state.skipped_in_a_row + 1) * missed
         )
-        metrics = {"loss": loss, "grad_norm": grad_norm}
+        metrics = {name: total / sums["count"] for name, total in sums.items() if name not in ("correct", "count")}
+        metrics |= {"grad_norm": grad_norm}
         metrics |= {"skipped": state.skipped, "skipped_in_a_row": state.skipped_in_a_row}
         return state, metrics
 
     return train_step
 
 
-def make_gradients(model: Encoder, seed: int, accumulation: int = 1) -> Callable:
-    """(params, batch, step) → (gradient of the mean loss over real tokens, token sums)."""
+def make_gradients(model: Encoder, seed: int, accumulation: int = 1, guide=None) -> Callable:
+    """(params, batch, step, the guide's arrays) → (gradient of the mean loss over real tokens, token sums)."""
 
-    token_sums = make_token_sums(model)
+    token_sums = make_token_sums(model, guide)
 
-    def loss_sum(params, batch, key):
-        sums = token_sums(params, batch, deterministic=False, rngs={"dropout": key})
+    def loss_sum(params, batch, key, teacher):
+        options = {"teacher": teacher} if guide else {}
+        sums = token_sums(params, batch, deterministic=False, rngs={"dropout": key}, **options)
         return sums["loss"], sums
 
-    def gradients(params, batch, step):
+    def gradients(params, batch, step, teacher=None):
         key = jax.random.fold_in(jax.random.key(seed), step)
         # Every micro-batch takes rows from all over, so that a batch split over devices stays split.
-        micro = jax.tree.map(lambda x: x.reshape(-1, accumulation, x.shape[-1]).swapaxes(0, 1), batch)
+        micro = jax.tree.map(lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1), batch)
+
+        def differentiate(params, part, key):
+            (_, sums), grads = jax.value_and_grad(loss_sum, has_aux=True)(params, part, key, teacher)
+            return grads, sums
 
         def add(total, inputs):
             index, part = inputs
-            (_, sums), grads = jax.value_and_grad(loss_sum, has_aux=True)(params, part, jax.random.fold_in(key, index))
-            return jax.tree.map(jnp.add, total, (grads, sums)), None
+            return jax.tree.map(jnp.add, total, differentiate(params, part, jax.random.fold_in(key, index))), None
 
         if accumulation == 1:
-            (_, sums), grads = jax.value_and_grad(loss_sum, has_aux=True)(params, batch, jax.random.fold_in(key, 0))
+            grads, sums = differentiate(params, batch, jax.random.fold_in(key, 0))
         else:
-            zeros = {name: jnp.zeros(()) for name in ("loss", "correct", "count")}
-            start = (jax.tree.map(jnp.zeros_like, params), zeros)
+            shapes = jax.eval_shape(differentiate, params, jax.tree.map(lambda x: x[0], micro), key)
+            start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
             (grads, sums), _ = jax.lax.scan(add, start, (jnp.arange(accumulation), micro))
         count = jnp.maximum(sums["count"], 1.0)
         return jax.tree.map(lambda g: g / count, grads), sums

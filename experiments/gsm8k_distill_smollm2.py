@@ -1,0 +1,31 @@
+"""GSM8K answers learnt from SmolLM2-135M-Instruct, for 2 CPU cores: cross-entropy and the teacher's distribution.
+
+python -m fftnet_jax.distillation.shards --config experiments/gsm8k_distill_smollm2.py
+python train.py --config experiments/gsm8k_distill_smollm2.py
+"""
+
+from fftnet_jax.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.data.source = "gsm8k"
+    config.data.num_problems = 2000
+    config.data.loss_on = "answer"
+    config.data.tokenizer = "gguf:smollm2"
+    config.data.reduce_vocabulary = True
+    config.data.length = 256
+    config.data.batch_size = 16
+    config.model.width = 256
+    config.model.num_layers = 4
+    config.model.ffn_width = 1024
+    config.training.num_epochs = 8.0
+    config.training.eval_every_epochs = 1.0
+    config.training.checkpoint_every = 100
+    config.training.optimizer = "muon"
+    config.training.learning_rate = 3e-3
+    config.distillation.teacher = "smollm2"
+    config.distillation.teacher_dtype = "float32"
+    config.distillation.shards = "shards/gsm8k_smollm2"
+    config.sample.prompt = ""
+    return config
