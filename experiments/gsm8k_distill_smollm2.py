@@ -16,16 +16,12 @@ def get_config():
     config.data.reduce_vocabulary = True
     config.data.length = 256
     config.data.batch_size = 16
-    config.model.width = 256
-    config.model.num_layers = 4
-    config.model.ffn_width = 1024
-    config.training.num_epochs = 8.0
+    config.training.num_epochs = 5.0
     config.training.eval_every_epochs = 1.0
-    config.training.checkpoint_every = 100
     config.training.optimizer = "muon"
     config.training.learning_rate = 3e-3
     config.distillation.teacher = "smollm2"
     config.distillation.teacher_dtype = "float32"
     config.distillation.shards = "shards/gsm8k_smollm2"
-    config.sample.prompt = ""
+    config.sample.max_new_tokens = 150
     return config

@@ -142,7 +142,7 @@ class Run:
         best = f"; best validation loss {self.best:.4f}" if math.isfinite(self.best) else ""
         say(f"{split} loss {figures['loss']:.4f}, accuracy {figures['accuracy']:.3f}, parameters of step {step}{best}")
         say(f"everything is in {self.folder.path}/")
-        print(sample_text(self.config, self.dataset, self.model, params), flush=True)
+        print(sample_text(self.config, self.dataset, self.model, params, "test"), flush=True)
         return figures
 
     def close(self) -> None:

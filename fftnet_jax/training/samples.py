@@ -20,20 +20,28 @@ def check_prompt(config: Config, dataset: Dataset) -> None:
             raise ConfigError(f"sample.prompt: {error}") from error
 
 
-def sample_text(config: Config, dataset: Dataset, model: Encoder, params: dict) -> str:
-    """A prompt and its continuation, or a masked piece of the validation split and the model's reading of it."""
+def sample_text(config: Config, dataset: Dataset, model: Encoder, params: dict, split: str = "validation") -> str:
+    """A prompt and its continuation, or a masked piece of the validation split and the model's reading of it.
+
+    Without a prompt it is the start of the split, or its first problem where it holds problems, whose answer follows.
+    """
     tokenizer = dataset.tokenizer
     write = tokenizer.decode if tokenizer else lambda ids: " ".join(str(int(i)) for i in ids)
     if not isinstance(model, Decoder):
         return _filled_in(dataset, model, params, write)
     s = config.sample
+    source, wanted = getattr(dataset, split), ""
     if s.prompt and tokenizer:
         prompt = tokenizer.encode(s.prompt)
+    elif problems := getattr(source, "problems", None):
+        prompt, wanted = tokenizer.encode(problems[0].prompt), f"\n--- the answer in the data\n{problems[0].answer}"
     else:
         prompt = dataset.validation.batch(np.arange(1))["inputs"][0][:OPENING].tolist()
     how = Sampling(s.temperature, s.top_k, s.top_p)
     new = [int(ids[0]) for ids in generate(model, params, [prompt], s.max_new_tokens, how, config.seed)]
-    return write(prompt + new)
+    if wanted and tokenizer.eos_id in new:
+        new = new[: new.index(tokenizer.eos_id)]
+    return write(prompt + new) + wanted
 
 
 def _filled_in(dataset: Dataset, model: Encoder, params: dict, write) -> str:
