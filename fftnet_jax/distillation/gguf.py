@@ -12,7 +12,8 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
 from fftnet_jax.config import ConfigError
-from fftnet_jax.data.gguf_tokenizer import GGUFFile, GGUFTensor, GGUFTokenizer
+from fftnet_jax.data.gguf_file import GGUFFile, GGUFTensor
+from fftnet_jax.data.gguf_tokenizer import GGUFTokenizer
 
 ARCHITECTURES = ("llama", "qwen2")
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")

@@ -98,7 +98,9 @@ class Run:
         self.schedule = learning_rate_schedule(t, t.num_steps, steps_per_epoch(dataset, c.data.batch_size))
         optimizer = build_optimizer(t, self.schedule)
         step = make_train_step(self.model, optimizer, c.seed, t.accumulation, guide)
-        self.teacher = replicated(guide.arrays, mesh) if guide else None
+        self.teacher = None
+        if guide:  # which lets go of what it read, so that there is one copy
+            self.teacher = guide.arrays = replicated(guide.arrays, mesh)
         self.train_step = jax.jit(step, donate_argnums=0)
         self.evaluate = make_evaluate(self.model, t.eval_batch_size or c.data.batch_size, mesh)
         self.gradients = jax.jit(make_gradients(self.model, c.seed, t.accumulation, guide))

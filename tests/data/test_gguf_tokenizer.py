@@ -12,7 +12,8 @@ from tokenizers import pre_tokenizers
 
 from fftnet_jax.config import ConfigError
 from fftnet_jax.data import ReducedTokenizer, StreamDecoder, get_tokenizer
-from fftnet_jax.data.gguf_tokenizer import PRE_TYPES, GGUFFile, GGUFTokenizer
+from fftnet_jax.data.gguf_file import GGUFFile
+from fftnet_jax.data.gguf_tokenizer import PRE_TYPES, GGUFTokenizer
 from fftnet_jax.data.smollm2 import smollm2_path
 from fftnet_jax.data.tokenizers import load, save
 

@@ -1,0 +1,79 @@
+"""Learning from the teacher itself, from its shards, and from the text alone: final losses and peak memory.
+
+    python -m benchmarks.guides --folder GSM8K --problems 96
+
+Trains the student of `--config` on a few problems once each way, in processes of their own, one after the other, and
+prints validation losses, seconds and the peak resident memory. Writes `benchmarks/results/guides.json`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(command: list[str]) -> tuple[float, float]:
+    """Seconds and peak resident MiB of a process; its messages are shown if it fails."""
+    start = time.monotonic()
+    with tempfile.TemporaryFile() as messages:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=messages, stderr=messages)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            messages.seek(0)
+            sys.exit(messages.read().decode(errors="replace")[-2000:])
+    return time.monotonic() - start, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="experiments/gsm8k_distill_smollm2.py")
+    parser.add_argument("--folder", default="", help="GSM8K's folder; by default from the Hugging Face hub")
+    parser.add_argument("--problems", type=int, default=96)
+    parser.add_argument("--ways", nargs="+", default=["plain", "shards", "online"])
+    parser.add_argument("--top_k", type=int, default=64)
+    parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="further fields, for every run")
+    args = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as base:
+        shards = f"{base}/shards"
+        fields = [f"data.folder={args.folder}", f"data.num_problems={args.problems}", *args.set]
+        common = ["--config", args.config, *(f"--config.{field}" for field in fields)]
+        common.append(f"--config.distillation.top_k={args.top_k}")
+        if "shards" in args.ways:
+            run(
+                [
+                    sys.executable,
+                    "-m",
+                    "fftnet_jax.distillation.shards",
+                    *common,
+                    f"--config.distillation.shards={shards}",
+                ]
+            )
+        flags = {
+            "plain": ["--config.distillation.alpha=1.0"],
+            "shards": [f"--config.distillation.shards={shards}"],
+            "online": ["--config.distillation.shards="],
+        }
+        for way in args.ways:
+            workdir = Path(base) / way
+            seconds, peak = run([sys.executable, "train.py", *common, *flags[way], "--workdir", str(workdir)])
+            metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+            loss = [row["val/loss"] for row in metrics if "val/loss" in row][-1]
+            rows.append({"way": way, "validation_loss": loss, "seconds": seconds, "peak_mib": peak})
+            print(f"{way:<8} validation loss {loss:.5f}   {seconds:7.1f} s   peak {peak:7.0f} MiB", flush=True)
+    hardware = {"platform": platform.platform(), "device": str(jax.devices()[0]), "jax": jax.__version__}
+    values = {"config": args.config, "fields": fields, "top_k": args.top_k, **hardware, "rows": rows}
+    (ROOT / "benchmarks/results/guides.json").write_text(json.dumps(values, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Kill the shard writer at random moments, and compare what it leaves in the end with an undisturbed run.
+
+    python -m benchmarks.kill_shards --config experiments/gsm8k_distill_smollm2.py --kills 10 \
+        --set data.num_problems=24 distillation.rows_per_shard=2
+
+Prints how many kills hit a living writer that had begun to write, and whether every file is the same byte for byte;
+exit status 1 if not.
+"""
+
+import argparse
+import hashlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="experiments/gsm8k_distill_smollm2.py")
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="further fields")
+    args = parser.parse_args()
+    command = [sys.executable, "-m", "fftnet_jax.distillation.shards", "--config", args.config]
+    command += [f"--config.{field}" for field in args.set]
+    rng, hits, during = random.Random(args.seed), 0, 0
+    with tempfile.TemporaryDirectory() as base:
+        whole, killed = Path(base) / "undisturbed", Path(base) / "killed"
+        start = time.monotonic()
+        run = [*command, f"--config.distillation.shards={whole}"]
+        subprocess.run(run, check=True, stderr=subprocess.DEVNULL)
+        seconds = time.monotonic() - start
+        print(f"undisturbed: {seconds:.1f} s, {len(digests(whole)) - 1} shards", flush=True)
+        run = [*command, f"--config.distillation.shards={killed}"]
+        for number in range(args.kills):
+            process = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                process.wait(rng.uniform(0.2, 1.0) * seconds)
+            except subprocess.TimeoutExpired:
+                hits += 1
+                during += any(killed.glob("*.bin"))
+            process.kill()
+            process.wait()
+            print(f"kill {number + 1}: {len(list(killed.glob('*.bin')))} shards are there", flush=True)
+        subprocess.run(run, check=True, stderr=subprocess.DEVNULL)
+        same = digests(whole) == digests(killed)
+    print(
+        f"{hits} of {args.kills} kills hit a living writer, {during} of them after its first shard; same bytes: {same}"
+    )
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
