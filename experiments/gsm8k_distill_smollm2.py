@@ -16,10 +16,10 @@ def get_config():
     config.data.reduce_vocabulary = True
     config.data.length = 256
     config.data.batch_size = 16
-    config.training.num_epochs = 5.0
+    config.training.num_epochs = 4.0
     config.training.eval_every_epochs = 1.0
     config.training.optimizer = "muon"
-    config.training.learning_rate = 3e-3
+    config.training.learning_rate = 6e-3
     config.distillation.teacher = "smollm2"
     config.distillation.teacher_dtype = "float32"
     config.distillation.shards = "shards/gsm8k_smollm2"
