@@ -1,6 +1,8 @@
 """The student's loss against a float64 definition, and what it must not depend on."""
 
 import dataclasses
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -221,3 +223,58 @@ def test_alpha_one_is_plain_training_to_the_bit(student, tmp_path):
 
 def test_objective_is_static():
     assert hash(Distillation(0.5, 2.0)) == hash(dataclasses.replace(Distillation(0.1, 2.0), alpha=0.5))
+
+
+def test_neither_models_logits_exist_whole():
+    rng = np.random.default_rng(0)
+    batch, length, width, vocab = 8, 32, 8, 4001
+    x, weight = rng.normal(size=(batch, length, width)), rng.normal(size=(vocab, width))
+    x, weight = x.astype(np.float32), weight.astype(np.float32)
+    rows = {"targets": rng.integers(0, vocab, (batch, length), np.int32), "teacher_features": x}
+    weights = np.ones((batch, length), np.float32)
+    objective = Distillation(0.5, 2.0)
+
+    def loss(x, weight):
+        return linear_sums(objective, x, weight, None, rows, {"head": 2 * weight}, weights, 0, 8)["loss"]
+
+    step = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x, weight).compile()
+    assert step.memory_analysis().temp_size_in_bytes < 4 * batch * length * vocab / 2
+
+
+DEVICES = """
+import sys
+
+import jax
+import numpy as np
+
+jax.config.update("jax_num_cpu_devices", 8)
+from fftnet_jax.config import load_config
+from fftnet_jax.data import load_dataset
+from fftnet_jax.distillation import build_guide
+from fftnet_jax.models import build_model
+from fftnet_jax.training.load import fresh_params, resolve_sizes
+from fftnet_jax.training.sharding import batch_sharding, build_mesh, replicated
+from fftnet_jax.training.step import make_gradients
+
+config = load_config(sys.argv[1])
+dataset = load_dataset(config.data)
+guide, mesh = build_guide(config, dataset), build_mesh()
+model = build_model(resolve_sizes(config, dataset.vocab_size).model)
+params = fresh_params(model, 0)
+batch = guide.dataset.train.batch(np.arange(16))
+alone = jax.jit(make_gradients(model, 0, 1, guide))(params, batch, 0, guide.arrays)
+placed = replicated(params, mesh), jax.device_put(batch, batch_sharding(mesh)), 0, replicated(guide.arrays, mesh)
+for accumulation in (1, 2):
+    step = jax.jit(make_gradients(model, 0, accumulation, guide)).lower(*placed).compile()
+    for a, b in zip(jax.tree.leaves(step(*placed)), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+    hlo = step.as_text()
+    for name in ("all-gather", "all-to-all", "collective-permute"):
+        assert f" {name}(" not in hlo, name
+"""
+
+
+def test_devices_share_rows_and_gather_nothing(student):
+    command = [sys.executable, "-W", "error", "-c", DEVICES, str(student)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
