@@ -1,14 +1,16 @@
 """Teacher shards: what is in them, and that kills, other data and damage don't go unseen."""
 
+import dataclasses
 import json
-import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ from fftnet_jax.training.folder import read_metrics
 
 @pytest.fixture(scope="session")
 def written(student, tmp_path_factory):
-    """`written(k)`: a finished folder of shards with top k, and the configuration to train from it. Not to be changed."""
+    """`written(k)`: the configuration to train from a finished folder of shards with top k. Not to be changed."""
     done = {}
 
     def get(top_k, temperature=2.0):
@@ -44,9 +46,6 @@ def files(folder):
 
 def copy_of(config, tmp_path):
     """The configuration with a copy of its shards that a test may damage."""
-    import dataclasses
-    import shutil
-
     folder = tmp_path / "copy"
     shutil.copytree(config.distillation.shards, folder)
     distillation = dataclasses.replace(config.distillation, shards=str(folder))
@@ -71,8 +70,6 @@ def test_records_are_the_teachers_distribution(written, temperature):
 
 
 def test_manifest_names_what_the_numbers_depend_on(written):
-    from pathlib import Path
-
     folder = Path(written(7).distillation.shards)
     manifest = read_manifest(folder)
     assert manifest.complete and len(manifest.shards) == 7  # 32 rows, 5 a file
@@ -111,8 +108,6 @@ def test_killed_writer_goes_on(written, student, tmp_path):
         process.wait()
         (folder / "shard-00001.bin.left").write_bytes(b"half")  # as of a kill while writing
     subprocess.run(command, check=True, capture_output=True)
-    from pathlib import Path
-
     assert files(folder) == files(Path(config.distillation.shards))
     assert hits
 
@@ -125,8 +120,6 @@ def test_unfinished_shards_are_refused_and_finished(written, tmp_path):
     with pytest.raises(ConfigError, match="hold 15 of 32 rows"):
         build_guide(config, load_dataset(config.data))
     assert shards.write(config) == 0
-    from pathlib import Path
-
     assert files(folder) == files(Path(written(7).distillation.shards))
 
 
@@ -145,8 +138,6 @@ def test_flipped_byte_is_found(place, written, tmp_path):
     [("data.num_problems=31", "data"), ("data.length=60", "length"), ("data.tokenizer=char", "data|vocab_size")],
 )
 def test_other_data_is_refused_with_both_values(override, field, written, student):
-    import re
-
     flags = [f"distillation.shards={written(7).distillation.shards}", override]
     config = load_config(str(student), flags)
     with pytest.raises(ConfigError, match=f"are for another ({field}).* there, .* here") as caught:
