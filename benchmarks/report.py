@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("mixers", "scaling", "plans", "train_step", "loss", "decode")
+NAMES = ("mixers", "scaling", "plans", "train_step", "loss", "decode", "teacher")
 HEADER = """# Benchmarks
 
 Contenders of a table took turns in one process; `ratio` is the median of the round-by-round ratios to the row whose

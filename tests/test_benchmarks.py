@@ -17,6 +17,7 @@ RUNS = {  # part of the cases, for the sake of compile time
     "train_step": ["--setting", "original_b", "experiment", "--set", "training.optimizer=adamw"],
     "decode": ["--only", "original|16"],
     "plans": [],
+    "teacher": ["--teacher", "tests/golden/teacher/llama_scaled_biased"],
 }
 
 

@@ -55,8 +55,8 @@ def fold(logits_RV: jax.Array, kept_K: jax.Array) -> jax.Array:
 
     The last has the others' whole mass, so that softmax gives the distribution with the others added up.
     """
-    other_RV = logits_RV.at[:, kept_K].set(-jnp.inf)
-    mass_R = jax.nn.logsumexp(other_RV, axis=1)
+    is_kept_V = jnp.zeros(logits_RV.shape[1], bool).at[kept_K].set(True)
+    mass_R = jax.nn.logsumexp(jnp.where(is_kept_V, -jnp.inf, logits_RV), axis=1)
     return jnp.concatenate([logits_RV[:, kept_K], mass_R[:, None]], axis=1)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -19,7 +20,7 @@ from fftnet_jax.distillation.teacher import Teacher
 from fftnet_jax.distillation.vocabulary import teacher_features, teacher_head
 
 LENGTH_STEP = 32  # rows are padded to a multiple of it, so that few programs are compiled
-CHUNK_TOKENS = 256  # whose logits exist at a time
+CHUNK_TOKENS = 128  # whose logits exist at a time; more of them no longer stay in a CPU's cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,8 @@ def write_shards(
     """
     manifest = _resume(folder, settings)
     lengths_R = source.lengths
-    score = _make_score(model, settings, kept)
+    kept_K = None if kept is None else jnp.asarray(kept)
+    score = partial(_score, model, settings, params, kept_K)
     total, before = int(lengths_R.sum()), sum(sum(shard.tokens) for shard in manifest.shards)
     start_time = time.perf_counter()
     with tqdm(total=total, initial=before, unit="token", unit_scale=True, disable=not progress) as bar:
@@ -64,7 +66,7 @@ def write_shards(
             start = index * settings.rows_per_shard
             rows = np.arange(start, min(start + settings.rows_per_shard, settings.rows))
             records = np.zeros(int(lengths_R[rows].sum()), manifest.record)
-            for places, values in _scored(score, params, source, rows, batch_size):
+            for places, values in _scored(score, source, rows, batch_size):
                 for name, array in values.items():
                     records[name][places] = array
                 bar.update(len(places))
@@ -107,7 +109,7 @@ def _guard(action: Callable[[Path], None], folder: Path) -> None:
         ) from None
 
 
-def _scored(score, params, source: Source, rows: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, dict]]:
+def _scored(score, source: Source, rows: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, dict]]:
     """For batches of the rows: places of their tokens among those of all `rows`, and what is kept of each."""
     lengths = source.lengths[rows]
     first = np.cumsum(lengths) - lengths
@@ -117,7 +119,7 @@ def _scored(score, params, source: Source, rows: np.ndarray, batch_size: int) ->
         longest = int(lengths[some].max())
         padded = min(-(-max(longest, 1) // LENGTH_STEP) * LENGTH_STEP, inputs_BN.shape[1])
         inputs_BN = np.pad(inputs_BN, ((0, batch_size - len(some)), (0, 0)))[:, :padded]
-        values = score(params, inputs_BN)  # under way while the batch before is copied
+        values = score(inputs_BN)  # under way while the batch before is copied
         if pending:
             yield _real(*pending)
         pending = values, lengths[some], first[some]
@@ -133,35 +135,41 @@ def _real(values: dict, lengths: np.ndarray, first: np.ndarray) -> tuple[np.ndar
     return places_BN[real_BN], {name: array[: len(lengths)][real_BN] for name, array in values.items()}
 
 
-def _make_score(model: Teacher, settings: Settings, kept: np.ndarray | None) -> Callable[[dict, np.ndarray], dict]:
-    """(teacher's parameters, student's ids (B, N)) → what is kept of each token, arrays (B, N, …)."""
-    kept_K = None if kept is None else jnp.asarray(kept)
-
-    @jax.jit
-    def score(params, kept_K, ids_BN):
-        x_BND = teacher_features(model, params, ids_BN, kept_K)
-        whole, axis = teacher_head(model, params, settings.vocab_size, kept_K), model.head_weights(params)[2]
-        x_RD = x_BND.reshape(-1, x_BND.shape[-1])
-        pad = -len(x_RD) % CHUNK_TOKENS
-        x_KCD = jnp.pad(x_RD, ((0, pad), (0, 0))).reshape(-1, CHUNK_TOKENS, x_RD.shape[1])
-        keep = lambda x_CD: _keep(teacher_logits(x_CD, whole, axis), settings.top_k, settings.temperature)  # noqa: E731
-        values = jax.lax.map(keep, x_KCD)
-        rows = lambda v: v.reshape(-1, *v.shape[2:])[: len(x_RD)].reshape(*ids_BN.shape, *v.shape[2:])  # noqa: E731
-        return jax.tree.map(rows, values)
-
-    return lambda params, ids_BN: score(params, kept_K, ids_BN)
+@partial(jax.jit, static_argnames=("model", "settings"))
+def _score(model: Teacher, settings: Settings, params: dict, kept_K: jax.Array | None, ids_BN: jax.Array) -> dict:
+    """What is kept of each of the student's tokens (B, N): arrays (B, N, …)."""
+    x_BND = teacher_features(model, params, ids_BN, kept_K)
+    whole, axis = teacher_head(model, params, settings.vocab_size, kept_K), model.head_weights(params)[2]
+    x_RD = x_BND.reshape(-1, x_BND.shape[-1])
+    pad = -len(x_RD) % CHUNK_TOKENS
+    x_KCD = jnp.pad(x_RD, ((0, pad), (0, 0))).reshape(-1, CHUNK_TOKENS, x_RD.shape[1])
+    keep = lambda x_CD: _keep(teacher_logits(x_CD, whole, axis), settings.top_k, settings.temperature)  # noqa: E731
+    values = jax.lax.map(keep, x_KCD)
+    rows = lambda v: v.reshape(-1, *v.shape[2:])[: len(x_RD)].reshape(*ids_BN.shape, *v.shape[2:])  # noqa: E731
+    return jax.tree.map(rows, values)
 
 
 def _keep(logits_CV: jax.Array, top_k: int, temperature: float) -> dict:
     """One record a row; see `Manifest.record`."""
-    lse_C = jax.nn.logsumexp(logits_CV, axis=1)
-    logps_CV = logits_CV - lse_C[:, None]
     if not top_k:
-        return {"lse": lse_C, "logps": logps_CV}
-    logps_CK, ids_CK = jax.lax.top_k(logps_CV, top_k)
-    scaled_CV = logps_CV / temperature
-    norm_C = jax.nn.logsumexp(scaled_CV, axis=1)
+        lse_C = jax.nn.logsumexp(logits_CV, axis=1)
+        return {"lse": lse_C, "logps": logits_CV - lse_C[:, None]}
+    top_CK, ids_CK = jax.lax.top_k(logits_CV, top_k)
+    max_C1 = logits_CV.max(axis=1, keepdims=True)  # not top_CK[:, :1], for which XLA would sort whole rows
     # Without the k, rather than one minus their sum: the tail may be far below float32's step at 1.
-    others_CV = scaled_CV.at[jnp.arange(len(ids_CK))[:, None], ids_CK].set(-jnp.inf)
-    tail_C = jax.nn.logsumexp(others_CV, axis=1) - norm_C
-    return {"lse": lse_C, "norm": norm_C, "tail": tail_C, "logps": logps_CK, "ids": ids_CK}
+    others_CV = logits_CV.at[jnp.arange(len(ids_CK))[:, None], ids_CK].set(-jnp.inf) - max_C1
+    top_CK = top_CK - max_C1
+
+    def masses(temperature):
+        """Logs of the sums of exp(logits / T), the highest being 0: of the others and of all."""
+        others_C = jnp.exp(others_CV / temperature).sum(axis=1)
+        return jnp.log(others_C), jnp.log(others_C + jnp.exp(top_CK / temperature).sum(axis=1))
+
+    (_, lse_C), (tail_C, total_C) = masses(1.0), masses(temperature)
+    return {
+        "lse": lse_C + max_C1[:, 0],
+        "norm": total_C - lse_C / temperature,
+        "tail": tail_C - total_C,
+        "logps": top_CK - lse_C[:, None],
+        "ids": ids_CK,
+    }

@@ -1,6 +1,6 @@
 """Write `tests/golden/smollm2.npz`: what PyTorch makes of some texts with SmolLM2-135M-Instruct's GGUF file, float32.
 
-    pip install -e '.[peers]' && python tests/golden/write_smollm2.py
+    pip install -e '.[peers]' accelerate && python tests/golden/write_smollm2.py
 
 For text number i: `text_i`, its token ids `ids_i` (N,), and of the logits after each token the highest `top_i` (N,),
 the log-sum-exp `lse_i` (N,) and the gap `gap_i` (N,) between the two highest. Weights and tokenizer are read from the
@@ -44,7 +44,7 @@ sold. She earns (240 + 65) * $3.75 = $<<(240+65)*3.75=1143.75>>1,143.75.
 Привет, мир! Η γάτα κοιμάται. ∑ x² ≤ 10⁶ → π ≈ 3.14159, naïve café 🙂👍🏽.""",
     """The mitochondrion is an organelle found in the cells of most eukaryotes. Mitochondria use aerobic respiration to
 generate adenosine triphosphate, which is used throughout the cell as a source of chemical energy. They were
-discovered by Albert von K\u00f6lliker in 1857 in the voluntary muscles of insects.
+discovered by Albert von Kölliker in 1857 in the voluntary muscles of insects.
 
 1. What do mitochondria produce?
 2. Who discovered them, and when?
