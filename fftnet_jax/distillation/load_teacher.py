@@ -85,8 +85,8 @@ def _read_params(model: Teacher, checkpoint: FolderCheckpoint | GGUFCheckpoint) 
     # The largest first, whose copies on the way then meet an empty memory.
     for path, (name, transposed, leaf) in sorted(leaves.items(), key=lambda item: -item[1][2].size):
         array = checkpoint.read(name)
-        # Torch keeps (out, in), Flax (in, out).
-        params[path] = jnp.asarray(array.T if transposed else array, leaf.dtype)
+        # Torch keeps (out, in), Flax (in, out). A copy, for the array may be a view of a file that somebody changes.
+        params[path] = jnp.array(array.T if transposed else array, leaf.dtype)
     return unflatten_dict(params)
 
 
