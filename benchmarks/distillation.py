@@ -96,6 +96,11 @@ def report(runs: list[dict], final: dict[str, list[dict]]) -> dict:
     return means
 
 
+def _named(run: dict) -> dict:
+    """Without the place on this machine."""
+    return {**run, "workdir": Path(run["workdir"]).name}
+
+
 def plot(final: dict[str, list[dict]], path: Path) -> None:
     """Loss on the held-out problems against the step, a line a seed."""
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -139,7 +144,8 @@ def main() -> None:
     means = report(runs, final)
     plot(final, Path(args.picture))
     hardware = {"platform": platform.platform(), "device": str(jax.devices()[0]), "jax": jax.__version__}
-    values = {"config": args.config, **hardware, "means": means, "final": final, "runs": runs}
+    tested = {side: [_named(run) for run in final[side]] for side in SIDES}
+    values = {"config": args.config, **hardware, "means": means, "final": tested, "runs": [_named(run) for run in runs]}
     Path(args.output).write_text(json.dumps(values, indent=1) + "\n")
 
 

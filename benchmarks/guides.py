@@ -38,40 +38,39 @@ def main() -> None:
     parser.add_argument("--config", default="experiments/gsm8k_distill_smollm2.py")
     parser.add_argument("--folder", default="", help="GSM8K's folder; by default from the Hugging Face hub")
     parser.add_argument("--problems", type=int, default=96)
-    parser.add_argument("--ways", nargs="+", default=["plain", "shards", "online"])
+    parser.add_argument("--temperatures", nargs="+", type=float, default=[1.0, 2.0])
     parser.add_argument("--top_k", type=int, default=64)
     parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="further fields, for every run")
     args = parser.parse_args()
+    ways = [("plain", 1.0), *((way, t) for t in args.temperatures for way in ("shards", "online"))]
     rows = []
     with tempfile.TemporaryDirectory() as base:
-        shards = f"{base}/shards"
         fields = [f"data.folder={args.folder}", f"data.num_problems={args.problems}", *args.set]
         common = ["--config", args.config, *(f"--config.{field}" for field in fields)]
-        common.append(f"--config.distillation.top_k={args.top_k}")
-        if "shards" in args.ways:
-            run(
-                [
-                    sys.executable,
-                    "-m",
-                    "fftnet_jax.distillation.shards",
-                    *common,
-                    f"--config.distillation.shards={shards}",
-                ]
-            )
-        flags = {
-            "plain": ["--config.distillation.alpha=1.0"],
-            "shards": [f"--config.distillation.shards={shards}"],
-            "online": ["--config.distillation.shards="],
-        }
-        for way in args.ways:
-            workdir = Path(base) / way
-            seconds, peak = run([sys.executable, "train.py", *common, *flags[way], "--workdir", str(workdir)])
+        for way, temperature in ways:
+            shards = f"{base}/shards-{temperature:g}" if way == "shards" else ""
+            flags = [*common, f"--config.distillation.temperature={temperature}"]
+            flags += [f"--config.distillation.top_k={args.top_k}", f"--config.distillation.shards={shards}"]
+            if way == "plain":
+                flags.append("--config.distillation.alpha=1.0")
+            if way == "shards":
+                run([sys.executable, "-m", "fftnet_jax.distillation.shards", *flags])
+            workdir = Path(base) / f"{way}-{temperature:g}"
+            seconds, peak = run([sys.executable, "train.py", *flags, "--workdir", str(workdir)])
             metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
             loss = [row["val/loss"] for row in metrics if "val/loss" in row][-1]
-            rows.append({"way": way, "validation_loss": loss, "seconds": seconds, "peak_mib": peak})
-            print(f"{way:<8} validation loss {loss:.5f}   {seconds:7.1f} s   peak {peak:7.0f} MiB", flush=True)
+            rows.append({"way": way, "temperature": temperature, "validation_loss": loss, "seconds": seconds})
+            rows[-1]["peak_mib"] = peak
+            print(f"{way:<8} T {temperature:g}  loss {loss:.5f}  {seconds:7.1f} s  peak {peak:7.0f} MiB", flush=True)
     hardware = {"platform": platform.platform(), "device": str(jax.devices()[0]), "jax": jax.__version__}
-    values = {"config": args.config, "fields": fields, "top_k": args.top_k, **hardware, "rows": rows}
+    values = {
+        "config": args.config,
+        "problems": args.problems,
+        "set": args.set,
+        "top_k": args.top_k,
+        **hardware,
+        "rows": rows,
+    }
     (ROOT / "benchmarks/results/guides.json").write_text(json.dumps(values, indent=1) + "\n")
 
 

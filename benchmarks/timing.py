@@ -196,6 +196,9 @@ def times_picture(path: Path, title: str, tables: list[dict]) -> None:
     log_log_picture(path, title, series, places, xlabel)
 
 
+PLACES = ("folder", "gsm8k")  # arguments that are paths, of no use on another machine
+
+
 def benchmark(
     name: str,
     cases: Callable,
@@ -228,7 +231,7 @@ def benchmark(
     wanted = [case for case in found if re.search(args.only, case.name)]
     if not wanted:
         parser.error(f"--only must be found in one of: {', '.join(case.name for case in found)}; got {args.only!r}")
-    known = {key: value for key, value in vars(args).items() if key != "folder"}
+    known = {key: value for key, value in vars(args).items() if key not in PLACES}
     machine, tables = hardware(), []
     for case in wanted:
         tables.append(_run(f"benchmarks.{name}", case, args, args.rounds or (3 if args.quick else 15)))

@@ -19,9 +19,10 @@ def get_config():
     config.training.num_epochs = 4.0
     config.training.eval_every_epochs = 1.0
     config.training.optimizer = "muon"
-    config.training.learning_rate = 6e-3
+    config.training.learning_rate = 0.012
     config.distillation.teacher = "smollm2"
     config.distillation.teacher_dtype = "float32"
+    config.distillation.temperature = 1.0
     config.distillation.shards = "shards/gsm8k_smollm2"
     config.sample.max_new_tokens = 150
     return config
