@@ -10,7 +10,7 @@ from fftnet_jax.config import ConfigError
 from fftnet_jax.data.smollm2 import smollm2_path
 from fftnet_jax.distillation import load_teacher
 
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "smollm2.npz")
+GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "teacher" / "smollm2.npz")
 TEXTS = [int(name.removeprefix("text_")) for name in GOLDEN.files if name.startswith("text_")]
 
 

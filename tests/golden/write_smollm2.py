@@ -1,6 +1,6 @@
-"""Write `tests/golden/smollm2.npz`: what PyTorch makes of some texts with SmolLM2-135M-Instruct's GGUF file, float32.
+"""Write `tests/golden/teacher/smollm2.npz`: what PyTorch makes of some texts with SmolLM2-135M-Instruct's GGUF file, float32.
 
-    pip install -e '.[peers]' accelerate && python tests/golden/write_smollm2.py
+    pip install -e '.[peers]' && python tests/golden/write_smollm2.py
 
 For text number i: `text_i`, its token ids `ids_i` (N,), and of the logits after each token the highest `top_i` (N,),
 the log-sum-exp `lse_i` (N,) and the gap `gap_i` (N,) between the two highest. Weights and tokenizer are read from the
@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fftnet_jax.data.smollm2 import smollm2_path
 
-FILE = Path(__file__).parent / "smollm2.npz"
+FILE = Path(__file__).parent / "teacher" / "smollm2.npz"
 TEXTS = (
     """The harbour had been quiet all winter. Every morning the old keeper walked out to the end of the stone pier, lit
 his pipe, and counted the boats that had not come home. "They will be back before the ice melts," he told anyone who
