@@ -1,4 +1,4 @@
-"""Write `tests/golden/teacher/smollm2.npz`: what PyTorch makes of some texts with SmolLM2-135M-Instruct's GGUF file, float32.
+"""Write `tests/golden/teacher/smollm2.npz`: what PyTorch makes of some texts with SmolLM2-135M-Instruct's GGUF file.
 
     pip install -e '.[peers]' && python tests/golden/write_smollm2.py
 
