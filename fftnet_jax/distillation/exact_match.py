@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from fftnet_jax.command import run_command
 from fftnet_jax.config import LARGEST, Arguments, ConfigError, DataConfig
 from fftnet_jax.data import Problem, Tokenizer, read_problems, split_problems
 from fftnet_jax.data.cache import write_atomic
@@ -216,16 +217,12 @@ def _check_out(path: Path) -> None:
 
 
 def main(argv: list[str]) -> int:
-    try:
-        args = parse(argv)
-        start = time.monotonic()
-        figures = run(args)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+    return run_command(lambda: report(parse(argv)), "\nstopped")
+
+
+def report(args: argparse.Namespace) -> int:
+    start = time.monotonic()
+    figures = run(args)
     share = f"exact match {figures['exact_match']:.4f}"
     print(f"{args.split}: {share}, {figures['correct']} of {figures['total']} problems correct")
     print(f"{time.monotonic() - start:.0f} s, compilation included", file=sys.stderr)
