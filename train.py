@@ -14,20 +14,30 @@ def main(argv: list[str]) -> int:
 def parse(argv: list[str]):
     def add(parser):
         parser.add_argument("--workdir", metavar="DIR", help="the run's folder (default: runs/NAME of the experiment)")
+        parser.add_argument(
+            "--accept_changes",
+            action="store_true",
+            help="go on with a run that was begun with other settings or data; changes.jsonl in its folder keeps them",
+        )
 
     args, config = parse_config(argv, __doc__, add)
-    return config, args.workdir or Path("runs") / Path(args.config).stem
+    return config, args.workdir or Path("runs") / Path(args.config).stem, args.accept_changes
 
 
-def run(config, workdir) -> int:
-    from fftnet_jax.training import Diverged, Interrupted, train  # JAX's seconds of import, not spent on --help
+def run(config, workdir, accept_changes) -> int:
+    from fftnet_jax.training import (
+        Diverged,
+        Interrupted,
+        StorageError,
+        train,
+    )  # JAX's seconds of import, not spent on --help
 
     try:
-        train(config, workdir)
+        train(config, workdir, accept_changes)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 130
-    except Diverged as error:
+    except (Diverged, StorageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

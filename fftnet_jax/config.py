@@ -197,7 +197,10 @@ class TrainingConfig(Section):
     momentum: float = knob(0.95, "Muon", minimum=0, below=1)
     clip_norm: float = knob(1.0, "largest global gradient norm; 0 for no limit", minimum=0)
     accumulation: int = knob(1, "micro-batches a step", minimum=1)
-    max_skipped: int = knob(20, "stop after this many non-finite losses in a row", minimum=1)
+    max_spike: float = knob(
+        3.0, "nats above the running mean of the loss from which an update is skipped; 0 for no limit", minimum=0
+    )
+    max_skipped: int = knob(20, "stop after this many skipped updates in a row: NaN or spikes", minimum=1)
     init_from: str = knob("", "run folder whose best parameters this run starts from")
 
 

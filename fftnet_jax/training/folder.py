@@ -4,12 +4,21 @@ import json
 import math
 import os
 import tempfile
+import time
 from pathlib import Path
 
 from fftnet_jax.config import Config, ConfigError, differences, from_dict, to_dict
 
 # Fields that change neither the parameters nor the numbers in the metrics file; text counts by its fingerprint.
-FREE_FIELDS = ("data.text_file", "data.folder", "training.log_every", "training.histogram_every", "sample.")
+FREE_FIELDS = ("data.text_file", "data.folder", "training.log_every", "training.histogram_every", "sample.", "mesh.")
+# Fields without which the stored arrays fit nothing: no flag lets them change.
+FIXED_FIELDS = ("model.", "training.optimizer:")
+# Fields that decide which batch comes next: where they change, the data's order begins anew.
+DATA_FIELDS = ("data", "seed:", "distillation.")
+
+
+class StorageError(Exception):
+    """The disk is full, the folder vanished, or can't be written any more; what was saved before is intact."""
 
 
 class RunFolder:
@@ -21,13 +30,8 @@ class RunFolder:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
-    def claim(self, config: Config, fingerprint: str) -> None:
-        """Creates the folder, or checks that it holds a run of the same configuration and data.
-
-        Raises:
-          ConfigError: it can't be written, or belongs to another configuration.
-        """
-        values = {**to_dict(config), "data_fingerprint": fingerprint}
+    def make(self) -> None:
+        """Creates the folder, if it is not there; ConfigError unless it can be written."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
@@ -36,14 +40,35 @@ class RunFolder:
             raise ConfigError(
                 f"--workdir must be a folder that can be written, got {self.path}: {error.strerror}"
             ) from error
+
+    def claim(self, config: Config, fingerprint: str, accept_changes: bool = False) -> list[str]:
+        """Makes the folder this configuration's, or checks that it holds a run of the same configuration and data.
+
+        Args:
+          fingerprint: of the data: text, tokenizer, split.
+          accept_changes: a run of another configuration goes on with this one; `changes.jsonl` keeps what changed.
+
+        Returns: what changed and was accepted.
+
+        Raises:
+          ConfigError: it belongs to another configuration.
+        """
+        values, changed = {**to_dict(config), "data_fingerprint": fingerprint}, []
         if (self / "config.json").exists():
-            changed = [line for line in differences(self._read(), values) if not line.startswith(FREE_FIELDS)]
-            if changed:
+            lines = differences(self._read_current(), values)
+            changed = [line for line in lines if not line.startswith(FREE_FIELDS)]
+            fixed = [line for line in changed if line.startswith(FIXED_FIELDS)]
+            if fixed or (changed and not accept_changes):
+                remedy = "" if fixed else "--accept_changes to go on with these values, "
                 raise ConfigError(
                     f"--workdir {self.path} holds a run of another configuration ({'; '.join(changed[:3])}); "
-                    f"take another --workdir, or training.init_from to start from its parameters"
+                    f"take {remedy}another --workdir, or training.init_from to start from its parameters"
                 )
+            if changed:
+                with (self / "changes.jsonl").open("a") as file:
+                    file.write(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "changed": changed}) + "\n")
         write_text(self / "config.json", json.dumps(values, indent=2) + "\n")
+        return changed
 
     def load_config(self) -> Config:
         """The configuration of the run in this folder.
@@ -76,6 +101,15 @@ class RunFolder:
     def add_metrics(self, row: dict) -> None:
         with (self / "metrics.jsonl").open("a") as file:
             file.write(to_json(row) + "\n")
+
+    def _read_current(self) -> dict:
+        """The stored configuration; fields that came after it have their defaults."""
+        values = self._read()
+        fingerprint = values.pop("data_fingerprint", None)
+        try:
+            return {**to_dict(from_dict(values)), "data_fingerprint": fingerprint}
+        except ConfigError:
+            return {**values, "data_fingerprint": fingerprint}
 
     def _read(self) -> dict:
         file = self / "config.json"

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from fftnet_jax.config import Config, ConfigError
 from fftnet_jax.data import Tokenizer, tokenizers
 from fftnet_jax.models import Decoder, Encoder, build_model
-from fftnet_jax.training.checkpoints import Checkpoints
+from fftnet_jax.training.checkpoints import read_params
 from fftnet_jax.training.folder import RunFolder
 
 
@@ -100,8 +100,4 @@ def restore_params(folder: RunFolder, model: Encoder, which: str) -> tuple[dict,
     shapes = jax.eval_shape(lambda: fresh_params(model, 0))
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shapes = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes)
-    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
-    try:
-        return checkpoints.restore_params(shapes, which)
-    finally:
-        checkpoints.close()
+    return read_params(folder / "checkpoints", shapes, which)

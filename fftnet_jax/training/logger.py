@@ -1,6 +1,8 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard and the progress bar."""
 
+import contextlib
 import sys
+import threading
 import time
 
 import jax
@@ -8,7 +10,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from fftnet_jax.training.folder import RunFolder
+from fftnet_jax.training.folder import RunFolder, StorageError
 from fftnet_jax.training.plots import plot_filters, read_picture
 
 
@@ -20,7 +22,14 @@ class Logger:
         # What an earlier process wrote beyond `start` is written again.
         # The suffix keeps two starts within a second apart.
         suffix = f".{start}"
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1, filename_suffix=suffix)
+        self._failure = None
+        self._old_hook, threading.excepthook = threading.excepthook, self._note_failure
+        self.board = SummaryWriter(
+            str(folder / "tensorboard"),
+            purge_step=start + 1,
+            filename_suffix=suffix,
+            max_queue=10_000,  # its default of 10 would block for ever once its thread has died
+        )
         # Without a terminal, a line now and then is enough.
         interval = 0.2 if sys.stderr.isatty() else 10.0
         self.bar = tqdm(
@@ -52,6 +61,8 @@ class Logger:
 
     def write(self, row: dict) -> None:
         """One line of metrics.jsonl, and a scalar each in TensorBoard."""
+        if self._failure:
+            raise StorageError(f"TensorBoard's files can't be written in {self.folder.path}: {self._failure}")
         self.folder.add_metrics(row)
         for name, value in row.items():
             if name != "step" and value is not None:
@@ -80,7 +91,16 @@ class Logger:
 
     def close(self) -> None:
         self.bar.close()
-        self.board.close()
+        with contextlib.suppress(OSError):  # a full disk was reported before
+            self.board.close()
+        threading.excepthook = self._old_hook
+
+    def _note_failure(self, arguments) -> None:
+        """TensorBoard writes in a thread of its own, whose errors nobody would see but as a traceback."""
+        if isinstance(arguments.exc_value, OSError):
+            self._failure = arguments.exc_value.strerror
+        else:
+            self._old_hook(arguments)
 
 
 class _Pause:

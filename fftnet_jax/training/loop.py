@@ -11,11 +11,12 @@ import jax
 from fftnet_jax.config import Config, ConfigError
 from fftnet_jax.data import Dataset, load_dataset, tokenizers, train_batches
 from fftnet_jax.models import build_model
-from fftnet_jax.training.checkpoints import Checkpoints
+from fftnet_jax.training.checkpoints import Checkpoints, dump_state, read_params
 from fftnet_jax.training.evaluation import make_evaluate, test_figures
-from fftnet_jax.training.folder import RunFolder, read_metrics, to_json, write_text
+from fftnet_jax.training.folder import DATA_FIELDS, RunFolder, StorageError, read_metrics, to_json, write_text
 from fftnet_jax.training.interrupt import Interrupt
 from fftnet_jax.training.load import fresh_params, load, resolve_sizes
+from fftnet_jax.training.lock import Lock
 from fftnet_jax.training.logger import Logger
 from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
 from fftnet_jax.training.plots import plot_loss
@@ -33,16 +34,20 @@ class Interrupted(Exception):  # noqa: N818
 
 
 class Diverged(Exception):  # noqa: N818
-    """Too many non-finite losses in a row."""
+    """Too many skipped updates in a row."""
 
 
-def train(config: Config, workdir: str | Path) -> dict:
+def train(config: Config, workdir: str | Path, accept_changes: bool = False) -> dict:
     """Trains, or resumes, the run in `workdir` to its last step; returns the figures on the test split.
 
+    Args:
+      accept_changes: a run begun with another configuration goes on with this one; see `RunFolder.claim`.
+
     Raises:
-      ConfigError: a setting that can't work, before anything is written.
+      ConfigError: a setting that can't work, before anything is written; or `workdir` is another live run's.
       Interrupted: Ctrl-C or SIGTERM, after saving.
-      Diverged: `training.max_skipped` non-finite losses in a row.
+      Diverged: `training.max_skipped` updates skipped in a row; what reproduces it is in `workdir`/diverged.
+      StorageError: the disk is full, or the folder can't be written any more; the checkpoints are intact.
     """
     from fftnet_jax.distillation.guide import build_guide  # which uses this package
 
@@ -56,17 +61,32 @@ def train(config: Config, workdir: str | Path) -> dict:
     folder = RunFolder(workdir)
     # Read before the folder is claimed, so that a wrong one leaves nothing behind; a resumed run needs it no more.
     initial = other_params(config) if config.training.init_from and not folder.has_checkpoint() else None
-    folder.claim(config, dataset.fingerprint)
-    if dataset.tokenizer:
-        tokenizers.save(dataset.tokenizer, folder.path)
+    folder.make()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(Lock(folder.path))
+        changed = folder.claim(config, dataset.fingerprint, accept_changes)
+        for line in changed:
+            say(f"accepted change of {line}")
+        same_data = not any(line.startswith(DATA_FIELDS) for line in changed)
+        stack.enter_context(storage_errors(folder))
+        if dataset.tokenizer:
+            tokenizers.save(dataset.tokenizer, folder.path)
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(folder / "checkpoints")))
         with Interrupt() as interrupt:
             run = stack.enter_context(
-                contextlib.closing(Run(config, dataset, folder, mesh, checkpoints, initial, guide))
+                contextlib.closing(Run(config, dataset, folder, mesh, checkpoints, initial, guide, same_data))
             )
             run.fit(interrupt)
         return run.finish()
+
+
+@contextlib.contextmanager
+def storage_errors(folder: RunFolder):
+    """Turns what the system says of a full disk or a lost folder into StorageError."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{folder.path} can't be written: {error.strerror or error}") from error
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
@@ -89,15 +109,26 @@ class Run:
     """One run in progress: what the loop's parts share."""
 
     def __init__(
-        self, config: Config, dataset: Dataset, folder: RunFolder, mesh, checkpoints: Checkpoints, initial, guide=None
+        self,
+        config: Config,
+        dataset: Dataset,
+        folder: RunFolder,
+        mesh,
+        checkpoints: Checkpoints,
+        initial,
+        guide=None,
+        same_data: bool = True,
     ):
-        """`initial` holds parameters to start from instead of fresh ones, or is None; `guide` knows the teacher."""
+        """`initial` holds parameters to start from instead of fresh ones, or is None; `guide` knows the teacher.
+
+        Without `same_data` a resumed run reads its data from the beginning.
+        """
         c, t = config, config.training
         self.config, self.dataset, self.folder, self.mesh, self.checkpoints = config, dataset, folder, mesh, checkpoints
         self.model = build_model(c.model)
         self.schedule = learning_rate_schedule(t, t.num_steps, steps_per_epoch(dataset, c.data.batch_size))
         optimizer = build_optimizer(t, self.schedule)
-        step = make_train_step(self.model, optimizer, c.seed, t.accumulation, guide)
+        step = make_train_step(self.model, optimizer, c.seed, t.accumulation, guide, t.max_spike)
         self.teacher = None
         if guide:  # which lets go of what it read, so that there is one copy
             self.teacher = guide.arrays = replicated(guide.arrays, mesh)
@@ -105,7 +136,7 @@ class Run:
         self.evaluate = make_evaluate(self.model, t.eval_batch_size or c.data.batch_size, mesh)
         self.gradients = jax.jit(make_gradients(self.model, c.seed, t.accumulation, guide))
         self.iterator = train_batches(dataset.train, c.data.batch_size, c.seed)
-        self.state, self.best = self._start(init_state(self.model, optimizer, c.seed, mesh), initial)
+        self.state, self.best = self._start(init_state(self.model, optimizer, c.seed, mesh), initial, same_data)
         self.tokens_per_step = c.data.batch_size * c.data.length
         self.logger = Logger(folder, t.num_steps, int(self.state.step))
 
@@ -120,7 +151,7 @@ class Run:
             self.state, metrics = self.train_step(self.state, batch, self.teacher)
             if pending:
                 self._log_step(*pending)
-            pending = (step, metrics)
+            pending = (step, metrics, batch)
             stop = interrupt.requested  # read once: a signal from here on is for the next step
             last = step == t.num_steps
             evaluate, save = last or _due(step, t.eval_every), last or stop or _due(step, t.checkpoint_every)
@@ -134,7 +165,7 @@ class Run:
 
     def finish(self) -> dict:
         """Test figures of the best parameters, the loss plot and a sample, printed."""
-        params, step = self.checkpoints.restore_params(self.state.params, "best")
+        params, step = read_params(self.folder / "checkpoints", self.state.params, "best")
         figures = test_figures(self.evaluate(params, self.dataset.test), (self.dataset.characters or {}).get("test"))
         split = "validation" if self.dataset.test_is_validation else "test"
         figures = {**figures, "split": split, "step": step}
@@ -151,11 +182,11 @@ class Run:
         self.logger.close()
         self.iterator.close()
 
-    def _start(self, state: TrainState, initial: dict | None) -> tuple[TrainState, float]:
+    def _start(self, state: TrainState, initial: dict | None, same_data: bool) -> tuple[TrainState, float]:
         """The state to go on from: this run's latest checkpoint, another run's parameters, or the fresh one."""
         t = self.config.training
         say("parameters\n" + parameter_table(state.params))
-        found = self.checkpoints.restore(state, self.iterator)
+        found = self.checkpoints.restore(state, self.iterator if same_data else None)
         if found is None:
             self.folder.keep_metrics_until(0)
             if initial:
@@ -172,12 +203,12 @@ class Run:
             say(f"{self.folder.path} is finished, all {t.num_steps} steps; here are its figures again")
         return state, meta["best"] if meta["best"] is not None else math.inf
 
-    def _log_step(self, step: int, metrics: dict, evaluate: bool = False, save: bool = False) -> None:
+    def _log_step(self, step: int, metrics: dict, batch: dict, evaluate: bool = False, save: bool = False) -> None:
         """Reports one finished step; evaluates and saves after it if asked."""
         metrics = {name: value.item() for name, value in jax.device_get(metrics).items()}
         self.logger.progress(step, metrics["loss"])
         if metrics["skipped_in_a_row"] >= self.config.training.max_skipped:
-            raise Diverged(self._diagnosis(step, metrics))
+            raise Diverged(self._dump(step, metrics, batch))
         if not (evaluate or _due(step, self.config.training.log_every)):
             return self._save(None) if save else None
         row = {
@@ -223,17 +254,22 @@ class Run:
             self.logger.histograms("parameters", self.state.params, step)
             self.logger.histograms("gradients", grads, step)
 
-    def _diagnosis(self, step: int, metrics: dict) -> str:
+    def _dump(self, step: int, metrics: dict, batch: dict) -> str:
+        """Leaves what reproduces the last skipped update in `diverged/`; returns the diagnosis in a line."""
         bad = [
             jax.tree_util.keystr(path, simple=True, separator="/")
             for path, leaf in jax.tree_util.tree_leaves_with_path(self.state.params)
             if not jax.numpy.isfinite(leaf).all()
         ]
+        place = dump_state(
+            self.folder / "diverged", self.state, batch, {"step": step, "seed": self.config.seed, **metrics}
+        )
         return (
-            f"{metrics['skipped_in_a_row']} non-finite losses in a row up to step {step}: loss {metrics['loss']}, "
-            f"gradient norm {metrics['grad_norm']}, learning rate {float(self.schedule(step - 1)):.2e}, "
-            f"non-finite parameters: {', '.join(bad) or 'none'}; lower training.learning_rate or training.clip_norm, "
-            f"the checkpoints before are intact"
+            f"{metrics['skipped_in_a_row']} updates in a row skipped up to step {step}: loss {metrics['loss']}, "
+            f"running mean {float(self.state.mean_loss):.4f}, gradient norm {metrics['grad_norm']}, "
+            f"learning rate {float(self.schedule(step - 1)):.2e}, non-finite parameters: {', '.join(bad) or 'none'}; "
+            f"lower training.learning_rate or training.clip_norm, the checkpoints before are intact; "
+            f"batch and state are in {place}"
         )
 
 

@@ -15,8 +15,9 @@ class TrainState:
     step: jax.Array  # batches seen, int32
     params: dict
     opt_state: optax.OptState
-    skipped: jax.Array  # non-finite losses in all
+    skipped: jax.Array  # updates left out, in all
     skipped_in_a_row: jax.Array
+    mean_loss: jax.Array  # running, of the updates that were made; NaN before the first
 
 
 def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
@@ -26,7 +27,7 @@ def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: 
         # Parameters don't depend on the sequence length, so the shortest sequence will do.
         params = model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
         zero = jnp.zeros((), jnp.int32)
-        return TrainState(zero, params, optimizer.init(params), zero, zero)
+        return TrainState(zero, params, optimizer.init(params), zero, zero, jnp.full((), jnp.nan, jnp.float32))
 
     key = jax.random.key(seed)
     shardings = state_sharding(jax.eval_shape(init, key), mesh)

@@ -11,29 +11,46 @@ from fftnet_jax.training.loss import make_token_sums
 from fftnet_jax.training.state import TrainState
 
 
+MEMORY = 0.98  # of the running mean of the loss: about 50 steps
+
+
 def make_train_step(
-    model: Encoder, optimizer: optax.GradientTransformation, seed: int, accumulation: int = 1, guide=None
+    model: Encoder,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    accumulation: int = 1,
+    guide=None,
+    max_spike: float = 0.0,
 ) -> Callable[..., tuple[TrainState, dict]]:
     """(state, batch of (B, N) arrays, the guide's arrays) → (state, metrics), to be jitted by the caller.
 
-    The loss is the mean over the batch's real tokens, whatever the micro-batches hold of them. An
-    update whose loss or gradient is not finite is left out and counted.
+    The loss is the mean over the batch's real tokens, whatever the micro-batches hold of them. An update is left out
+    and counted when its loss or gradient is not finite, or its loss more than `max_spike` (nats, 0 for no limit) above
+    the running mean.
     """
     gradients = make_gradients(model, seed, accumulation, guide)
 
     def train_step(state: TrainState, batch: dict, teacher=None) -> tuple[TrainState, dict]:
         grads, sums = gradients(state.params, batch, state.step, teacher)
         loss, grad_norm = sums["loss"] / sums["count"], optax.tree.norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        sane = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        if max_spike:
+            sane &= ~(loss > state.mean_loss + max_spike)  # also before the first update, where the mean is NaN
 
         def update():
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
             return optax.apply_updates(state.params, updates), opt_state
 
-        params, opt_state = jax.lax.cond(finite, update, lambda: (state.params, state.opt_state))
-        missed = 1 - finite.astype(jnp.int32)
+        params, opt_state = jax.lax.cond(sane, update, lambda: (state.params, state.opt_state))
+        missed = 1 - sane.astype(jnp.int32)
+        mean = jnp.where(jnp.isnan(state.mean_loss), loss, MEMORY * state.mean_loss + (1 - MEMORY) * loss)
         state = TrainState(
-            state.step + 1, params, opt_state, state.skipped + missed, (state.skipped_in_a_row + 1) * missed
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            skipped=state.skipped + missed,
+            skipped_in_a_row=(state.skipped_in_a_row + 1) * missed,
+            mean_loss=jnp.where(sane, mean, state.mean_loss),
         )
         metrics = {name: total / sums["count"] for name, total in sums.items() if name not in ("correct", "count")}
         metrics |= {"grad_norm": grad_norm}

@@ -1,5 +1,8 @@
+import collections
 import logging
 import math
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +12,14 @@ import pytest
 
 from fftnet_jax.config import ConfigError
 from fftnet_jax.data import TokenWindows, train_batches
-from fftnet_jax.training.checkpoints import Checkpoints
+from fftnet_jax.training.checkpoints import Checkpoints, damaged_steps, read_params, step_folders
+from fftnet_jax.training.folder import StorageError
 from fftnet_jax.training.state import TrainState
 
 
 def state_at(step):
     zero, params = jnp.zeros((), jnp.int32), {"w": jnp.full((3,), float(step))}
-    return TrainState(jnp.asarray(step, jnp.int32), params, optax.adam(0.1).init(params), zero, zero)
+    return TrainState(jnp.asarray(step, jnp.int32), params, optax.adam(0.1).init(params), zero, zero, jnp.zeros(()))
 
 
 @pytest.fixture
@@ -30,6 +34,7 @@ def saved(iterator, tmp_path):
     """Saves one checkpoint per (step, validation loss) and closes."""
 
     def save(*losses):
+        (tmp_path / "config.json").write_text("{}")
         checkpoints = Checkpoints(tmp_path / "checkpoints")
         for step, loss in losses:
             checkpoints.save(state_at(step), iterator, {"best": None}, loss)
@@ -55,15 +60,15 @@ def test_best_and_two_latest_are_kept_and_told_apart(losses, kept, best, saved, 
         folder = saved(*losses)
     assert not caplog.records
     assert {int(path.name) for path in folder.iterdir()} == kept
-    checkpoints, shapes = Checkpoints(folder, read_only=True), {"w": jnp.zeros(3)}
+    shapes = {"w": jnp.zeros(3)}
     for which, wanted in (("best", best), ("latest", losses[-1][0])):
-        params, step = checkpoints.restore_params(shapes, which)
+        params, step = read_params(folder, shapes, which)
         assert step == wanted
         np.testing.assert_array_equal(params["w"], np.full(3, float(wanted)))
-    checkpoints.close()
 
 
 def test_state_data_and_meta_come_back(iterator, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
     checkpoints = Checkpoints(tmp_path / "c")
     assert checkpoints.restore(state_at(0), iterator) is None
     for _ in range(3):
@@ -80,22 +85,107 @@ def test_state_data_and_meta_come_back(iterator, tmp_path):
     assert [next(iterator)["inputs"].tolist() for _ in range(3)] == coming
 
 
-def test_damage_is_one_line_that_says_what_to_do(saved, iterator):
-    folder = saved((1, 1.0), (2, 2.0))
-    for file in (folder / "2" / "params").rglob("*"):
-        if file.is_file():
-            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    checkpoints = Checkpoints(folder)
-    with pytest.raises(ConfigError, match=r"checkpoints/2 can't be read .* delete that folder") as info:
-        checkpoints.restore(state_at(0), iterator)
-    assert "\n" not in str(info.value)
-    checkpoints.close()
-
-
 def test_nothing_to_read(tmp_path):
     (tmp_path / "c").mkdir()
-    checkpoints = Checkpoints(tmp_path / "c", read_only=True)
     with pytest.raises(ConfigError, match=r"no checkpoint in .*train first"):
-        checkpoints.restore_params({"w": jnp.zeros(3)})
-    checkpoints.close()
+        read_params(tmp_path / "c", {"w": jnp.zeros(3)})
     assert not list((tmp_path / "c").iterdir())
+
+
+def test_other_parameters_are_refused_in_one_line(saved):
+    folder = saved((1, 1.0))
+    with pytest.raises(ConfigError, match=r"checkpoints/1 is whole but can't be read as this run's") as info:
+        read_params(folder, {"w": jnp.zeros(4)})
+    assert "\n" not in str(info.value)
+
+
+def damage_kinds(folder, other):
+    """Every way in which files get lost, each at up to five places of the step in `folder`; undone in between."""
+    files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: (path.name, path))
+    files = [*files[:: max(1, len(files) // 12)], folder / "seal.json"]
+    twin = {path: other / path.relative_to(folder) for path in files}
+
+    def truncate(path):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    def flip(path):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 3] ^= 16
+        path.write_bytes(data)
+
+    def swap(path):
+        mine, theirs = path.read_bytes(), twin[path].read_bytes()
+        path.write_bytes(theirs), twin[path].write_bytes(mine)
+
+    def empty(path):
+        shutil.rmtree(path.parent)
+        path.parent.mkdir()
+
+    for path in files:
+        if path.stat().st_size:
+            yield truncate, path, {"2"}
+            yield flip, path, {"2"}
+        yield Path.unlink, path, {"2"}
+        if twin[path].is_file() and twin[path].read_bytes() != path.read_bytes():
+            yield swap, path, {"1", "2"}
+        yield empty, path, {"2"}
+
+
+def test_every_damage_is_found_and_the_step_before_is_taken(iterator, tmp_path, capsys):
+    whole = tmp_path / "whole" / "checkpoints"
+    whole.parent.mkdir()
+    (whole.parent / "config.json").write_text("{}")
+    checkpoints = Checkpoints(whole)
+    for step in (0, 1, 2):
+        checkpoints.save(state_at(step), iterator, {"best": None}, 1.0 - 0.1 * (step == 0))
+    checkpoints.wait()
+    checkpoints.close()
+    assert sorted(damaged_steps(whole)) == [] and len(step_folders(whole)) == 3
+    tried = collections.Counter()
+    for kind, path, damaged in damage_kinds(whole / "2", whole / "1"):
+        copy = tmp_path / "run"
+        shutil.copytree(whole.parent, copy)
+        other = copy / "checkpoints" / "1"
+        place = copy / path.relative_to(whole.parent)
+        next(
+            k
+            for k, p, _ in damage_kinds(copy / "checkpoints" / "2", other)
+            if k.__name__ == kind.__name__ and p == place
+        )(place)
+        assert damaged_steps(copy / "checkpoints").keys() == damaged, (kind.__name__, path)
+        params, step = read_params(copy / "checkpoints", {"w": jnp.zeros(3)}, "latest")
+        assert step == (0 if "1" in damaged else 1) and params["w"].tolist() == [step] * 3
+        tried[kind.__name__] += 1
+        shutil.rmtree(copy)
+    assert min(tried.values()) >= 4 and len(tried) == 5 and tried.total() >= 60, tried
+    assert "is passed over" in capsys.readouterr().err
+
+
+def test_damaged_newest_step_is_set_aside_and_written_again(saved, iterator, capsys):
+    folder = saved((1, 1.0), (2, 2.0))
+    (folder / "9").mkdir()
+    next((folder / "2" / "params").rglob("d/*")).write_bytes(b"")
+    checkpoints = Checkpoints(folder)
+    state, _ = checkpoints.restore(state_at(0), iterator)
+    assert int(state.step) == 1
+    checkpoints.save(state_at(2), iterator, {"best": None}, None)
+    checkpoints.wait()
+    checkpoints.close()
+    assert not damaged_steps(folder) and [path.name for path in step_folders(folder)] == ["1", "2"]
+    assert sorted(path.name for path in (folder.parent / "damaged").iterdir()) == ["2", "9"]
+    assert capsys.readouterr().err.count("is passed over") == 2
+
+
+def test_seals_and_names_must_agree(saved):
+    folder = saved((1, 1.0), (2, 2.0))
+    (folder / "1").rename(folder / "3")
+    assert damaged_steps(folder) == {"3": "it is step 1"}
+    (folder / "2" / "more").mkdir()
+    assert damaged_steps(folder)["2"] == "more was not there"
+
+
+def test_vanished_folder_is_one_line(saved, iterator, tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    with pytest.raises(StorageError, match="vanished"):
+        checkpoints.save(state_at(1), iterator, {"best": None}, None)
+    checkpoints.close()

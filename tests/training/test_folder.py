@@ -35,6 +35,7 @@ def test_json_has_no_nan():
 def test_configuration_comes_back(tiny, tmp_path):
     config = tiny("model.vocab_size=5", "model.mixer=attention")
     folder = RunFolder(tmp_path / "a" / "b")
+    folder.make()
     folder.claim(config, "f")
     folder.claim(config, "f")
     assert folder.load_config() == config
@@ -59,3 +60,27 @@ def test_damaged_configuration(content, words, tmp_path):
     with pytest.raises(ConfigError, match=words) as info:
         RunFolder(tmp_path).load_config()
     assert "\n" not in str(info.value)
+
+
+def test_changes_are_accepted_and_kept_on_request(tiny, tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.claim(tiny("model.vocab_size=5"), "f")
+    other = tiny("model.vocab_size=5", "data.batch_size=8", "training.learning_rate=0.5")
+    with pytest.raises(ConfigError, match=r"data.batch_size: 4 there, 8 here.*take --accept_changes"):
+        folder.claim(other, "f")
+    changed = folder.claim(other, "g", accept_changes=True)
+    assert [line.split(":")[0] for line in changed] == ["data.batch_size", "data_fingerprint", "training.learning_rate"]
+    assert json.loads((tmp_path / "changes.jsonl").read_text())["changed"] == changed
+    assert folder.claim(other, "g") == []
+    for fixed in ("model.width=8", "training.optimizer=muon"):
+        with pytest.raises(ConfigError, match=f"{fixed.split('=')[0]}: .* take another --workdir"):
+            folder.claim(tiny("model.vocab_size=5", fixed), "g", accept_changes=True)
+
+
+def test_fields_that_came_later_are_no_change(tiny, tmp_path):
+    folder, config = RunFolder(tmp_path), tiny("model.vocab_size=5")
+    folder.claim(config, "f")
+    values = json.loads((tmp_path / "config.json").read_text())
+    del values["training"]["max_spike"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert folder.claim(config, "f") == []

@@ -1,8 +1,10 @@
 """Runs from start to end: the same figures however often a run is stopped, and everything that a run leaves."""
 
+import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +15,9 @@ import numpy as np
 import pytest
 
 from fftnet_jax.config import ConfigError
-from fftnet_jax.training import Diverged, Interrupted, load, train
+from fftnet_jax.training import Diverged, Interrupted, StorageError, load, train
 from fftnet_jax.training import loop as loop_module
+from fftnet_jax.training.lock import Lock
 
 ROOT = Path(__file__).parents[2]
 MUON = (
@@ -123,7 +126,7 @@ def test_everything_is_there(trained):
     steps = {int(path.name) for path in (trained / "checkpoints").iterdir()}
     assert {30, 40} <= steps
     assert len(steps) <= 3
-    assert not list(trained.glob(".*")), "temporary files were left"
+    assert not list(trained.glob("**/.*")), "temporary files were left"
 
 
 def test_finished_run_says_so_and_changes_nothing(trained, tiny, capsys):
@@ -180,7 +183,7 @@ def test_init_from_starts_from_the_best_parameters_of_another_run(trained, tiny,
 def test_divergence_stops_with_a_diagnosis_and_keeps_good_parameters(tiny, tmp_path):
     folder = tmp_path / "run"
     overrides = ("training.learning_rate=1e30", "training.clip_norm=0", "training.max_skipped=3")
-    with pytest.raises(Diverged, match="3 non-finite losses in a row up to step") as info:
+    with pytest.raises(Diverged, match="3 updates in a row skipped up to step") as info:
         train(tiny(*overrides, "training.log_every=1", "training.checkpoint_every=2"), folder)
     assert "training.learning_rate" in str(info.value)
     assert "\n" not in str(info.value)
@@ -190,6 +193,11 @@ def test_divergence_stops_with_a_diagnosis_and_keeps_good_parameters(tiny, tmp_p
     rows = [json.loads(line) for line in text.splitlines()]
     assert [row["skipped"] for row in rows] == [0, 1, 2], "the row of a step counts the losses up to that step"
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(load(folder, "latest").params))
+    (place,) = (folder / "diverged").iterdir()
+    assert json.loads((place / "report.json").read_text())["step"] == int(place.name) == 4
+    with np.load(place / "batch.npz") as batch:
+        assert batch["inputs"].shape == (4, 16)
+    assert (place / "state").is_dir()
 
 
 def test_step_compiles_once_and_steps_are_counted_exactly(tiny, tmp_path, monkeypatch):
@@ -215,3 +223,56 @@ def test_epochs_become_steps(tiny):
     training = loop_module.resolve(config, dataset).training
     assert training.num_steps == round(1.5 * per_epoch)
     assert training.eval_every == round(0.5 * per_epoch)
+
+
+def test_a_spike_is_skipped_and_counted(tiny, tmp_path, monkeypatch):
+    make = loop_module.train_batches
+
+    def spiked(source, batch_size, seed):  # the targets of step 28 come from nowhere
+        for step, batch in enumerate(make(source, batch_size, seed), 1):
+            yield {**batch, "targets": 0 * batch["targets"] + 24} if step == 28 else batch
+
+    monkeypatch.setattr(loop_module, "train_batches", spiked)
+    monkeypatch.setattr(loop_module.Checkpoints, "save", lambda *_: None)
+    monkeypatch.setattr(loop_module.Run, "finish", lambda run: run.state)
+    steps = ("training.num_steps=30", "training.eval_every=0", "training.checkpoint_every=0", "training.log_every=1")
+    for limit, skipped in ((0.5, 1), (0, 0)):
+        state = train(tiny(*steps, f"training.max_spike={limit}"), tmp_path / str(limit))
+        assert int(state.skipped) == skipped
+        assert [row["skipped"] for row in rows_of(tmp_path / str(limit))] == [0] * 27 + [skipped] * 3
+
+
+def test_second_live_run_is_refused_and_a_dead_one_blocks_nobody(tiny, tmp_path):
+    with Lock(tmp_path), pytest.raises(ConfigError, match=rf"in use by a live run \(process {os.getpid()}\)"):
+        train(tiny(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"], "something was written"
+    with Lock(tmp_path):
+        pass
+
+
+def test_full_disk_is_one_line_and_what_was_saved_stays(trained, tiny, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    add, full = loop_module.RunFolder.add_metrics, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def add_until_full(self, row):
+        if row["step"] == 22:
+            with (self / "metrics.jsonl").open("a") as file:
+                file.write('{"step": 2')
+            raise full
+        add(self, row)
+
+    monkeypatch.setattr(loop_module.RunFolder, "add_metrics", add_until_full)
+    with pytest.raises(StorageError, match="run can't be written: No space left on device"):
+        train(tiny(), folder)
+    monkeypatch.undo()
+    train(tiny(), folder)
+    assert_same_run(folder, trained)
+
+
+def test_accepted_changes_go_on_from_the_checkpoint(trained, tiny, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    train(tiny("training.num_steps=42", "data.batch_size=8"), folder, accept_changes=True)
+    err = capsys.readouterr().err
+    assert "accepted change of data.batch_size: 4 there, 8 here" in err and "after step 40 of 42" in err
+    assert [row["step"] for row in rows_of(folder)][-2:] == [40, 42]
