@@ -118,8 +118,8 @@ def plot(final: dict[str, list[dict]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="experiments/gsm8k_distill_smollm2.py")
-    parser.add_argument("--scratch", nargs="+", type=float, default=[0.003, 0.006, 0.012], metavar="RATE")
-    trials = ["0.006:0.5:2", "0.006:0.2:1", "0.012:0.5:2"]
+    parser.add_argument("--scratch", nargs="+", type=float, default=[0.012, 0.024], metavar="RATE")
+    trials = ["0.012:0.5:1", "0.024:0.5:1"]
     parser.add_argument("--distilled", nargs="+", default=trials, metavar="RATE:ALPHA:T")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="further fields, for every run")

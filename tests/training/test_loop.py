@@ -243,9 +243,12 @@ def test_a_spike_is_skipped_and_counted(tiny, tmp_path, monkeypatch):
 
 
 def test_second_live_run_is_refused_and_a_dead_one_blocks_nobody(tiny, tmp_path):
-    with Lock(tmp_path), pytest.raises(ConfigError, match=rf"in use by a live run \(process {os.getpid()}\)"):
-        train(tiny(), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["lock"], "something was written"
+    with Lock(tmp_path):
+        with pytest.raises(ConfigError, match=rf"in use by a live run \(process {os.getpid()}\)"):
+            train(tiny(), tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["lock"], "something was written"
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "lock").write_text("1\n")  # as a killed run leaves it
     with Lock(tmp_path):
         pass
 
