@@ -4,8 +4,8 @@
     python train.py --config experiments/gsm8k_distill_smollm2.py
 
 Hardware: 2 CPU cores (Intel Xeon, other work beside). Wall time: 6 min, and 11 min for the shards (360,611 tokens).
-Reached (2026-11-24): validation loss 2.229 nats per answer token over a vocabulary of 13,737; test loss over whole answers
-2.217, from scratch 2.255 (docs/distillation.md).
+Reached (2026-11-24): validation loss 2.229 nats per answer token over a vocabulary of 13,737; test loss over whole
+answers 2.217, from scratch 2.255 (docs/distillation.md).
 """
 
 from fftnet_jax.config import default_config
