@@ -226,6 +226,22 @@ class DistillationConfig(Section):
 
 
 @dataclass(frozen=True)
+class MeshConfig(Section):
+    """How a run is laid over its devices, of one host or many; see `fftnet_jax.training.sharding`."""
+
+    prefix = "mesh."
+
+    data: int = knob(-1, "devices that share the rows of a batch; -1 for all that the other axes leave", minimum=-1)
+    fsdp: int = knob(1, "devices that share rows, and keep a part of the parameters each", minimum=1)
+    model: int = knob(1, "devices that share the tokens of a row, and keep a part of the parameters each", minimum=1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.data == 0:
+            raise ConfigError("mesh.data must be at least 1, or -1 for all devices that the other axes leave, got 0")
+
+
+@dataclass(frozen=True)
 class SampleConfig(Section):
     """The text printed at the end of training and written to TensorBoard at each validation."""
 
@@ -245,6 +261,7 @@ class Config(Section):
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     sample: SampleConfig = dataclasses.field(default_factory=SampleConfig)
 
     def __post_init__(self):

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax import sequence
+
 
 class Attention(nn.Module):
     """Causal multi-head attention with rotary positions: (B, N, D) → (B, N, D).
@@ -22,8 +24,8 @@ class Attention(nn.Module):
         self.out = nn.Dense(self.width, use_bias=False, dtype=self.dtype)
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
-        q, k, v = self._heads(x_BND, 0)
-        return self._merge(jax.nn.dot_product_attention(q, k, v, is_causal=True))
+        q, k, v = (sequence.to_channels(z) for z in self._heads(x_BND, sequence.first_position(x_BND.shape[1])))
+        return self._merge(sequence.to_tokens(jax.nn.dot_product_attention(q, k, v, is_causal=True)))
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int) -> dict:

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax import sequence
 from fftnet_jax.matmul import matmul
 from fftnet_jax.mixers.pads import zero_pads
 from fftnet_jax.spectral import (
@@ -50,13 +51,17 @@ class SpectralModes(nn.Module):
 
     def __call__(self, length: int) -> jax.Array:
         lag_L = jnp.arange(length)
-        return damped_waves(jnp.exp(self.log_decay), self.frequency, lag_L, lag_L) @ self.mix
+        return damped_waves(jnp.exp(self.log_decay), self.frequency, lag_L, lag_L) @ sequence.own_channels(self.mix)
 
     def convolve(self, u_BND: jax.Array) -> jax.Array:
         """The filter's output (B, N, D), by whichever form is faster."""
+        u_BND = sequence.to_channels(u_BND)
         if jax.default_backend() == "cpu" and u_BND.shape[1] >= BLOCKS_FROM:
-            return modal_convolution(u_BND, jnp.exp(self.log_decay), self.frequency, self.mix)
-        return causal_convolution(u_BND, self(u_BND.shape[1]))
+            mix_MD = sequence.own_channels(self.mix)
+            y_BND = modal_convolution(u_BND, jnp.exp(self.log_decay), self.frequency, mix_MD)
+        else:
+            y_BND = causal_convolution(u_BND, self(u_BND.shape[1]))
+        return sequence.to_tokens(y_BND)
 
     def advance(self, state_BMD: jax.Array, u_BND: jax.Array, start: jax.Array) -> jax.Array:
         """The state after the next N inputs, of which the first is at position `start`."""
@@ -109,7 +114,7 @@ class CausalFFTNet(nn.Module):
     def __call__(self, x_BND: jax.Array) -> jax.Array:
         if x_BND.shape[1] < 1:
             raise ValueError(f"need at least one token, got input {x_BND.shape}")
-        filtered = (short_convolution(*pair) for pair in zip(self.qkv(x_BND), self._taps(), strict=True))
+        filtered = (_local(*pair) for pair in zip(self.qkv(x_BND), self._taps(), strict=True))
         q_BND, u_BND = self._gates(*filtered)
         return self._out(q_BND, u_BND, self.filter.convolve(u_BND))
 
@@ -157,6 +162,14 @@ class CausalFFTNet(nn.Module):
     def _out(self, q_BND, u_BND, y_BND):
         y_BND = (y_BND + self.skip[None, None] * u_BND.astype(jnp.float32)).astype(self.dtype)
         return self.out(q_BND * y_BND)[0]
+
+
+def _local(z_BND, taps_KD):
+    """A short filter, behind what came before."""
+    past_BPD = sequence.before(z_BND, len(taps_KD) - 1)
+    if past_BPD is None:
+        return short_convolution(z_BND, taps_KD)
+    return short_convolution(jnp.concatenate([past_BPD, z_BND], axis=1), taps_KD)[:, past_BPD.shape[1] :]
 
 
 class _Projections(nn.Module):

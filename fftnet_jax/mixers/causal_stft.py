@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax import sequence
 from fftnet_jax.mixers.pads import zero_pads
 from fftnet_jax.spectral import causal_stft, window_spectrum
 
@@ -37,7 +38,7 @@ class CausalSTFT(nn.Module):
         self.projection = _Projection(self.window, self.width)
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
-        return self._mix(x_BND, None)
+        return self._mix(x_BND, sequence.before(x_BND, self.window - 1))
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int) -> dict:

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax import sequence
 from fftnet_jax.spectral import irfft, modrelu, rfft
 
 
@@ -49,11 +50,12 @@ class AdaptiveSpectralFilter(nn.Module):
 
     def __call__(self, X_BND: jax.Array, u_BND: jax.Array) -> jax.Array:
         """Filters the spectrum (B, N, D) of `u_BND`, or the first N//2 + 1 frequencies of it."""
-        context_BD = u_BND.astype(jnp.float32).mean(axis=1)
+        context_BD = sequence.mean(u_BND.astype(jnp.float32))
         delta = self.mlp[1](jax.nn.relu(self.mlp[0](context_BD)))
-        gain_BPD = self.base[None] + delta.reshape(-1, self.rows, self.width)
+        gain_BPD = sequence.own_channels(self.base[None] + delta.reshape(-1, self.rows, self.width))
         if self.kind == "frequency":
-            frequency_N = jnp.fft.fftfreq(u_BND.shape[1])[: X_BND.shape[1]]  # even in it, so Nyquist's sign is free
+            length = sequence.whole_length(u_BND.shape[1])
+            frequency_N = jnp.fft.fftfreq(length)[: X_BND.shape[1]]  # even in it, so Nyquist's sign is free
             gain_BPD = jnp.einsum("np,bpd->bnd", _interpolation(frequency_N, self.rows), gain_BPD)
         return X_BND * gain_BPD.astype(X_BND.dtype)
 
@@ -71,7 +73,8 @@ class ModReLU(nn.Module):
 
     @nn.compact
     def __call__(self, Z_BND: jax.Array) -> jax.Array:
-        return modrelu(Z_BND, self.param("bias", nn.initializers.zeros, (self.width,))[None, None])
+        bias_D = self.param("bias", nn.initializers.zeros, (self.width,))
+        return modrelu(Z_BND, sequence.own_channels(bias_D)[None, None])
 
 
 class FFTNet(nn.Module):
@@ -100,13 +103,14 @@ class FFTNet(nn.Module):
     def __call__(self, u_BND: jax.Array) -> jax.Array:
         if u_BND.shape[1] < 1:
             raise ValueError(f"need at least one token, got input {u_BND.shape}")
+        whole_BND = sequence.to_channels(u_BND)
         if not self.half_spectrum:
-            Z_BND = self.spectral_filter(self.transform(u_BND), u_BND)
-            return self.inverse(self.modrelu(Z_BND)).astype(self.dtype)
-        length = u_BND.shape[1]
-        X_BFD = rfft(u_BND.astype(jnp.float32).swapaxes(1, 2), length).swapaxes(1, 2)
+            Z_BND = self.spectral_filter(self.transform(whole_BND), u_BND)
+            return sequence.to_tokens(self.inverse(self.modrelu(Z_BND))).astype(self.dtype)
+        length = whole_BND.shape[1]
+        X_BFD = rfft(whole_BND.astype(jnp.float32).swapaxes(1, 2), length).swapaxes(1, 2)
         Z_BFD = self.modrelu(self.spectral_filter(X_BFD, u_BND))
-        return irfft(Z_BFD.swapaxes(1, 2), length).swapaxes(1, 2).astype(self.dtype)
+        return sequence.to_tokens(irfft(Z_BFD.swapaxes(1, 2), length).swapaxes(1, 2)).astype(self.dtype)
 
     def frequency_response(self, points: int) -> jax.Array:
         """See `AdaptiveSpectralFilter.frequency_response`."""

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax import sequence
+
 
 class Fourier(nn.Module):
     """Re FFT over channels and tokens: (B, N, D) → (B, N, D).
@@ -16,4 +18,5 @@ class Fourier(nn.Module):
     causal = False
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
-        return jnp.fft.fft2(x_BND.astype(jnp.float32), axes=(1, 2)).real.astype(self.dtype)
+        X_BND = sequence.to_channels(jnp.fft.fft(x_BND.astype(jnp.float32), axis=2))
+        return sequence.to_tokens(jnp.fft.fft(X_BND, axis=1).real).astype(self.dtype)

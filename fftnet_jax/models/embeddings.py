@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax import sequence
 from fftnet_jax.config import ModelConfig
 
 
@@ -26,12 +27,13 @@ class Embeddings(nn.Module):
         self, ids_BN: jax.Array, positions_BN: jax.Array | None = None, deterministic: bool = True
     ) -> jax.Array:
         """Tokens stand at 0, 1, 2, … unless `positions_BN`, (B, N) or (1, N), says where."""
-        c, length = self.config, ids_BN.shape[1]
+        c, length = self.config, sequence.whole_length(ids_BN.shape[1])
         x_BND = self.token(ids_BN)
         if c.embedding_scale:
             x_BND = x_BND * jnp.asarray(c.width**0.5, x_BND.dtype)
         if positions_BN is None:
-            positions_BN = jnp.arange(length)[None]
+            own = ids_BN.shape[1]
+            positions_BN = sequence.first_position(own) + jnp.arange(own)[None]
         if c.positions == "learned":
             if length > c.max_length:
                 raise ValueError(f"a sequence must be at most model.max_length ({c.max_length}) tokens, got {length}")

@@ -9,13 +9,20 @@ from jax.sharding import Mesh
 from fftnet_jax.data import eval_batches
 from fftnet_jax.models import Encoder
 from fftnet_jax.training.loss import make_token_sums
-from fftnet_jax.training.sharding import batch_sharding
+from fftnet_jax.training.sharding import Devices, batch_sharding
 
 
 def make_evaluate(model: Encoder, batch_size: int, mesh: Mesh) -> Callable[[dict, object], dict]:
     """(params, source) → {"loss": nats per token, "accuracy", "tokens"} over every token of the source, once."""
 
-    sums_of = jax.jit(make_token_sums(model))
+    token_sums = make_token_sums(model)
+
+    def device_sums(params, batch):
+        devices = Devices(mesh, params)
+        sums = devices.with_whole(token_sums)
+        return devices.run(lambda params, batch: devices.total(sums(params, batch)), params, batch, has_tree=False)
+
+    sums_of = jax.jit(device_sums)
 
     def evaluate(params, source) -> dict:
         parts = []

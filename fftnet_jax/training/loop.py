@@ -55,7 +55,7 @@ def train(config: Config, workdir: str | Path, accept_changes: bool = False) -> 
     guide = build_guide(config, dataset)
     dataset = guide.dataset if guide else dataset
     config = resolve(config, dataset)
-    mesh = build_mesh()
+    mesh = build_mesh(config.mesh)
     check_divisible(config, mesh)
     check_prompt(config, dataset)
     folder = RunFolder(workdir)
@@ -128,15 +128,17 @@ class Run:
         self.model = build_model(c.model)
         self.schedule = learning_rate_schedule(t, t.num_steps, steps_per_epoch(dataset, c.data.batch_size))
         optimizer = build_optimizer(t, self.schedule)
-        step = make_train_step(self.model, optimizer, c.seed, t.accumulation, guide, t.max_spike)
+        step = make_train_step(self.model, optimizer, c.seed, t.accumulation, guide, t.max_spike, mesh)
         self.teacher = None
         if guide:  # which lets go of what it read, so that there is one copy
             self.teacher = guide.arrays = replicated(guide.arrays, mesh)
-        self.train_step = jax.jit(step, donate_argnums=0)
         self.evaluate = make_evaluate(self.model, t.eval_batch_size or c.data.batch_size, mesh)
-        self.gradients = jax.jit(make_gradients(self.model, c.seed, t.accumulation, guide))
+        self.gradients = jax.jit(make_gradients(self.model, c.seed, t.accumulation, guide, mesh))
         self.iterator = train_batches(dataset.train, c.data.batch_size, c.seed)
-        self.state, self.best = self._start(init_state(self.model, optimizer, c.seed, mesh), initial, same_data)
+        fresh = init_state(self.model, optimizer, c.seed, mesh)
+        places = jax.tree.map(lambda leaf: leaf.sharding, fresh)
+        self.train_step = jax.jit(step, donate_argnums=0, out_shardings=(places, None))
+        self.state, self.best = self._start(fresh, initial, same_data)
         self.tokens_per_step = c.data.batch_size * c.data.length
         self.logger = Logger(folder, t.num_steps, int(self.state.step))
 

@@ -5,9 +5,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from fftnet_jax.models import Encoder
 from fftnet_jax.training.loss import make_token_sums
+from fftnet_jax.training.sharding import Devices
 from fftnet_jax.training.state import TrainState
 
 MEMORY = 0.98  # of the running mean of the loss: about 50 steps
@@ -20,14 +22,15 @@ def make_train_step(
     accumulation: int = 1,
     guide=None,
     max_spike: float = 0.0,
+    mesh: Mesh | None = None,
 ) -> Callable[..., tuple[TrainState, dict]]:
     """(state, batch of (B, N) arrays, the guide's arrays) → (state, metrics), to be jitted by the caller.
 
     The loss is the mean over the batch's real tokens, whatever the micro-batches hold of them. An update is left out
     and counted when its loss or gradient is not finite, or its loss more than `max_spike` (nats, 0 for no limit) above
-    the running mean.
+    the running mean. With a mesh the state is placed by `sharding.state_sharding`, and the batch by `batch_sharding`.
     """
-    gradients = make_gradients(model, seed, accumulation, guide)
+    gradients = make_gradients(model, seed, accumulation, guide, mesh)
 
     def train_step(state: TrainState, batch: dict, teacher=None) -> tuple[TrainState, dict]:
         grads, sums = gradients(state.params, batch, state.step, teacher)
@@ -59,7 +62,9 @@ def make_train_step(
     return train_step
 
 
-def make_gradients(model: Encoder, seed: int, accumulation: int = 1, guide=None) -> Callable:
+def make_gradients(
+    model: Encoder, seed: int, accumulation: int = 1, guide=None, mesh: Mesh | None = None
+) -> Callable:
     """(params, batch, step, the guide's arrays) → (gradient of the mean loss over real tokens, token sums)."""
 
     token_sums = make_token_sums(model, guide)
@@ -70,25 +75,37 @@ def make_gradients(model: Encoder, seed: int, accumulation: int = 1, guide=None)
         return sums["loss"], sums
 
     def gradients(params, batch, step, teacher=None):
-        key = jax.random.fold_in(jax.random.key(seed), step)
-        # Every micro-batch takes rows from all over, so that a batch split over devices stays split.
-        micro = jax.tree.map(lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1), batch)
+        devices = Devices(mesh, params, regather=model.config.remat)
+        differentiate = jax.value_and_grad(devices.with_whole(loss_sum), has_aux=True)
 
-        def differentiate(params, part, key):
-            (_, sums), grads = jax.value_and_grad(loss_sum, has_aux=True)(params, part, key, teacher)
-            return grads, sums
+        def add_up(params, batch, step, teacher):
+            key = devices.own_key(jax.random.fold_in(jax.random.key(seed), step))
 
-        def add(total, inputs):
-            index, part = inputs
-            return jax.tree.map(jnp.add, total, differentiate(params, part, jax.random.fold_in(key, index))), None
+            def one(part, index):
+                (_, sums), grads = differentiate(params, part, jax.random.fold_in(key, index), teacher)
+                return grads, sums
 
-        if accumulation == 1:
-            grads, sums = differentiate(params, batch, jax.random.fold_in(key, 0))
-        else:
-            shapes = jax.eval_shape(differentiate, params, jax.tree.map(lambda x: x[0], micro), key)
-            start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-            (grads, sums), _ = jax.lax.scan(add, start, (jnp.arange(accumulation), micro))
+            grads, sums = _accumulate(one, batch, accumulation)
+            return devices.total_gradients(grads), devices.total(sums)
+
+        grads, sums = devices.run(add_up, params, batch, step, teacher, has_tree=True)
         count = jnp.maximum(sums["count"], 1.0)
         return jax.tree.map(lambda g: g / count, grads), sums
 
     return gradients
+
+
+def _accumulate(one: Callable, batch: dict, accumulation: int):
+    """The sum of `one(micro-batch, its index)` over the micro-batches."""
+    if accumulation == 1:
+        return one(batch, 0)
+    # Every micro-batch takes rows from all over, so that a batch split over devices stays split.
+    micro = jax.tree.map(lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1), batch)
+    shapes = jax.eval_shape(one, jax.tree.map(lambda x: x[0], micro), 0)
+    start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def add(total, inputs):
+        index, part = inputs
+        return jax.tree.map(jnp.add, total, one(part, index)), None
+
+    return jax.lax.scan(add, start, (jnp.arange(accumulation), micro))[0]

@@ -154,7 +154,8 @@ def test_other_configuration_is_refused_with_both_values(trained, tiny, text_fil
     (tmp_path / "moved").mkdir()
     moved = text_file.rename(tmp_path / "moved" / "text.txt")
     try:
-        train(tiny(f"data.text_file={moved}"), trained)  # the same text elsewhere is the same run
+        copy = shutil.copytree(trained, tmp_path / "copy")
+        train(tiny(f"data.text_file={moved}"), copy)  # the same text elsewhere is the same run
     finally:
         moved.rename(text_file)
 
