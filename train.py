@@ -1,5 +1,6 @@
 """Train, or resume, a run: `python train.py --config experiments/shakespeare.py`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -20,26 +21,44 @@ def parse(argv: list[str]):
             help="go on with a run that was begun with other settings or data; changes.jsonl in its folder keeps them",
         )
 
+        parser.add_argument(
+            "--distributed",
+            action="store_true",
+            help="one of several processes, which JAX finds in a Slurm, GKE, Open MPI or TPU pod environment",
+        )
+        named = "; or set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        parser.add_argument("--coordinator", metavar="HOST:PORT", help="of the first of several processes" + named)
+        parser.add_argument("--num_processes", metavar="N", help="how many there are")
+        parser.add_argument("--process_id", metavar="I", help="which of them this is, from 0")
+
     args, config = parse_config(argv, __doc__, add)
-    return config, args.workdir or Path("runs") / Path(args.config).stem, args.accept_changes
+    return config, args
 
 
-def run(config, workdir, accept_changes) -> int:
+def run(config, args) -> int:
     from fftnet_jax.training import (
         Diverged,
+        HostLost,
         Interrupted,
         StorageError,
         train,
     )  # JAX's seconds of import, not spent on --help
+    from fftnet_jax.training.hosts import join, party
 
+    several = party(args.distributed, args.coordinator, args.num_processes, args.process_id)
+    if several:
+        join(several)
     try:
-        train(config, workdir, accept_changes)
+        train(config, args.workdir or Path("runs") / Path(args.config).stem, args.accept_changes)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 130
     except (Diverged, StorageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except HostLost as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(1)  # an orderly end would wait for the one that is gone
     return 0
 
 

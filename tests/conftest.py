@@ -95,6 +95,19 @@ def tiny(experiment):
 
 
 @pytest.fixture(scope="session")
+def trained_alone(tiny, tmp_path_factory):
+    """`trained` without dropout, which each device draws for itself, with rows for 8 devices. To be read, not changed.
+
+    The fixture's value: the folder, and the overrides.
+    """
+    from fftnet_jax.training import train
+
+    folder, overrides = tmp_path_factory.mktemp("trained_alone") / "run", ("data.batch_size=8", "model.dropout=0.0")
+    train(tiny(*overrides), folder)
+    return folder, overrides
+
+
+@pytest.fixture(scope="session")
 def trained(tiny, tmp_path_factory):
     """The folder of the tiny experiment, trained without disturbance. To be read, not changed."""
     from fftnet_jax.training import train

@@ -10,23 +10,37 @@ from fftnet_jax.data.windows import Source
 PREFETCH = 4  # batches made ahead, by one thread
 
 
-def train_batches(source: Source, batch_size: int, seed: int) -> grain.DatasetIterator:
+def train_batches(source: Source, batch_size: int, seed: int, rows: slice = slice(None)) -> grain.DatasetIterator:
     """Shuffled batches without end: dicts of arrays (B, N).
 
     Each epoch has its own order, and its own masks where the source masks. The order goes on across epochs, so a batch
     may hold the end of one and the start of the next, and a source may be smaller than a batch. `get_state()` and
-    `set_state()` of the iterator, or `grain.checkpoint`, resume at the very next batch, given the same arguments.
+    `set_state()` of the iterator resume at the very next batch, given the same arguments.
+
+    Args:
+      rows: of each batch, the ones to read; the others are some other process's.
     """
+
+    def read(indices, rng):
+        if source.draws_anew:  # for whole batches, so that they don't depend on the number of processes
+            return {name: array[rows] for name, array in source.batch(indices, rng).items()}
+        return source.batch(indices[rows], rng)
+
     indices = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     # Items one by one would cost a Python call each; a batch of indices is one fancy index into the tokens.
-    batches = indices.batch(batch_size, drop_remainder=True).random_map(source.batch)
+    batches = indices.batch(batch_size, drop_remainder=True).random_map(read)
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=PREFETCH)))
 
 
-def eval_batches(source: Source, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Every item once, in order, as dicts of arrays (B, N); rows of zero weight fill up the last batch."""
+def eval_batches(source: Source, batch_size: int, rows: slice = slice(None)) -> Iterator[dict[str, np.ndarray]]:
+    """Every item once, in order, as dicts of arrays (B, N); rows of zero weight fill up the last batch.
+
+    With `rows` only those of each batch.
+    """
     for start in range(0, len(source), batch_size):
-        indices = np.arange(start, min(start + batch_size, len(source)))
-        batch = source.batch(indices)
-        missing = batch_size - len(indices)
+        wanted = np.arange(start, start + batch_size)[rows]
+        indices = wanted[wanted < len(source)]
+        # A batch of none has no shape: the first item stands in, and is cut off.
+        batch = source.batch(indices) if len(indices) else {n: a[:0] for n, a in source.batch(wanted[:1] * 0).items()}
+        missing = len(wanted) - len(indices)
         yield {name: np.pad(array, ((0, missing), (0, 0))) for name, array in batch.items()}

@@ -13,6 +13,8 @@ from fftnet_jax.config import ConfigError
 class Source:
     """Base of the sources: an item is a batch of one."""
 
+    draws_anew = False  # whether `batch` makes use of `rng`
+
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         if not 0 <= index < len(self):
             raise IndexError(f"index must be in 0..{len(self) - 1}, got {index}")
@@ -71,6 +73,8 @@ class MaskedWindows(Source):
     `mask_id`, its target is the input token that stood there, and only masked positions have weight. Item `i` is masked
     by (seed, i) alone; a batch that is given an `rng` draws fresh masks, so that training sees new ones each epoch.
     """
+
+    draws_anew = True
 
     def __init__(self, source: Source, mask_rate: float, mask_id: int, seed: int):
         self.source, self.mask_rate, self.mask_id, self.seed = source, mask_rate, mask_id, seed
@@ -175,6 +179,7 @@ class Subset(Source):
 
     def __init__(self, source: Source, start: int, stop: int):
         self.source, self.start, self.stop = source, start, stop
+        self.draws_anew = source.draws_anew
 
     def __len__(self) -> int:
         return self.stop - self.start

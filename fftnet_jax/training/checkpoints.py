@@ -7,7 +7,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -15,6 +14,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from fftnet_jax.config import ConfigError
 from fftnet_jax.training.folder import StorageError, to_json
+from fftnet_jax.training.hosts import is_first, is_loss, wait_for_all
 from fftnet_jax.training.seal import damage, is_sealed, seal
 from fftnet_jax.training.state import TrainState
 
@@ -28,9 +28,11 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         self.folder = folder.resolve()
-        for step, what in damaged_steps(self.folder).items():
-            place = set_aside(self.folder / step)
-            _warn(f"checkpoint {self.folder / step} is passed over: {what}; it is in {place} now")
+        if is_first():
+            for step, what in damaged_steps(self.folder).items():
+                place = set_aside(self.folder / step)
+                _warn(f"checkpoint {self.folder / step} is passed over: {what}; it is in {place} now")
+        wait_for_all("checkpoints")
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(2),
@@ -47,6 +49,7 @@ class Checkpoints:
         )
         self.manager = ocp.CheckpointManager(self.folder, options=options)
         self._background = ThreadPoolExecutor(1, "seal")
+        self._abandoned = False
         self._sealing = None  # of the last checkpoint, under way
 
     def save(self, state: TrainState, iterator, meta: dict, val_loss: float | None) -> None:
@@ -56,7 +59,7 @@ class Checkpoints:
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(state.params),
             rest=ocp.args.StandardSave(_rest(state)),
-            data=grain.checkpoint.CheckpointSave(iterator),
+            data=ocp.args.JsonSave(iterator.get_state()),  # of whole batches, so the same in every process
             meta=ocp.args.JsonSave(meta),
         )
         if not self.folder.parent.joinpath("config.json").exists():  # Orbax would make the folder anew
@@ -65,6 +68,8 @@ class Checkpoints:
         try:
             self.manager.save(int(state.step), args=items, metrics=metrics)
         except Exception as error:  # stores raise many kinds
+            if is_loss(error):
+                raise
             raise self._unwritten(error) from error
         self._sealing = self._background.submit(self._seal)
 
@@ -83,8 +88,10 @@ class Checkpoints:
             "meta": ocp.args.JsonRestore(),
         }
         if iterator:
-            items["data"] = grain.checkpoint.CheckpointRestore(iterator)
+            items["data"] = ocp.args.JsonRestore()
         found = self._read(step, ocp.args.Composite(**items))
+        if iterator:
+            iterator.set_state(found["data"])
         return state.replace(params=found["params"], **found["rest"]), found["meta"]
 
     def wait(self) -> None:
@@ -94,15 +101,23 @@ class Checkpoints:
             if sealing:
                 sealing.result()
         except Exception as error:
+            if is_loss(error):
+                raise
             raise self._unwritten(error) from error
+        wait_for_all("checkpoint")  # the first process seals it
+
+    def abandon(self) -> None:
+        """Another process is gone: what is being written will never be whole, and `close` is not to wait for it."""
+        self._abandoned = True
 
     def close(self) -> None:
-        self._background.shutdown()
-        self.manager.close()
+        self._background.shutdown(wait=not self._abandoned)
+        if not self._abandoned:
+            self.manager.close()
 
     def _seal(self) -> None:
         self.manager.wait_until_finished()
-        if jax.process_index() == 0:
+        if is_first():
             for folder in step_folders(self.folder):
                 if not is_sealed(folder):
                     seal(folder)
@@ -149,10 +164,12 @@ def read_params(folder: Path, params, which: str = "best") -> tuple[dict, int]:
 def dump_state(folder: Path, state: TrainState, batch: dict, report: dict) -> Path:
     """Leaves a state, a batch and what is to be said of them in `folder`/STEP; returns that folder."""
     place = folder.resolve() / str(report["step"])
-    shutil.rmtree(place, ignore_errors=True)  # of an earlier try
-    place.mkdir(parents=True)
-    np.savez(place / "batch.npz", **{name: np.asarray(array) for name, array in batch.items()})
-    (place / "report.json").write_text(to_json(report, indent=2) + "\n")
+    if is_first():
+        shutil.rmtree(place, ignore_errors=True)  # of an earlier try
+        place.mkdir(parents=True)
+        np.savez(place / "batch.npz", **{name: np.asarray(array) for name, array in batch.items()})
+        (place / "report.json").write_text(to_json(report, indent=2) + "\n")
+    wait_for_all("dump")
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(place / "state", {"params": state.params, **_rest(state)})
     return place

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from fftnet_jax.data import eval_batches
 from fftnet_jax.models import Encoder
 from fftnet_jax.training.loss import make_token_sums
-from fftnet_jax.training.sharding import Devices, batch_sharding
+from fftnet_jax.training.sharding import Devices, own_rows, place_batch
 
 
 def make_evaluate(model: Encoder, batch_size: int, mesh: Mesh) -> Callable[[dict, object], dict]:
@@ -25,9 +25,9 @@ def make_evaluate(model: Encoder, batch_size: int, mesh: Mesh) -> Callable[[dict
     sums_of = jax.jit(device_sums)
 
     def evaluate(params, source) -> dict:
-        parts = []
-        for batch in eval_batches(source, batch_size):
-            parts.append(sums_of(params, jax.device_put(batch, batch_sharding(mesh))))
+        parts, rows = [], own_rows(mesh, batch_size)
+        for batch in eval_batches(source, batch_size, rows):
+            parts.append(sums_of(params, place_batch(batch, mesh, batch_size)))
             if len(parts) > 1:  # one batch stays in flight
                 parts[-2] = jax.device_get(parts[-2])
         parts = jax.device_get(parts)

@@ -98,6 +98,6 @@ def restore_params(folder: RunFolder, model: Encoder, which: str) -> tuple[dict,
     if not (folder / "checkpoints").is_dir():
         raise ConfigError(f"no checkpoint in {folder.path}; train first")
     shapes = jax.eval_shape(lambda: fresh_params(model, 0))
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes)
     return read_params(folder / "checkpoints", shapes, which)

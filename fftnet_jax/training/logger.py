@@ -15,10 +15,13 @@ from fftnet_jax.training.plots import plot_filters, read_picture
 
 
 class Logger:
-    """Collects the numbers of a step under one row; `step` counts finished optimiser steps."""
+    """Collects the numbers of a step under one row; `step` counts finished optimiser steps.
 
-    def __init__(self, folder: RunFolder, num_steps: int, start: int):
-        self.folder = folder
+    Of several processes the first writes and speaks, the others' loggers are `quiet`.
+    """
+
+    def __init__(self, folder: RunFolder, num_steps: int, start: int, quiet: bool = False):
+        self.folder, self.quiet = folder, quiet
         # What an earlier process wrote beyond `start` is written again.
         # The suffix keeps two starts within a second apart.
         suffix = f".{start}"
@@ -27,6 +30,7 @@ class Logger:
         self.board = SummaryWriter(
             str(folder / "tensorboard"),
             purge_step=start + 1,
+            write_to_disk=not quiet,
             filename_suffix=suffix,
             max_queue=10_000,  # its default of 10 would block for ever once its thread has died
         )
@@ -38,7 +42,7 @@ class Logger:
             unit="step",
             mininterval=interval,
             maxinterval=interval * 2,
-            disable=start >= num_steps,
+            disable=quiet or start >= num_steps,
         )
         self._time, self._step, self._paused, self._rate = time.monotonic(), start, 0.0, 0.0
 
@@ -63,6 +67,8 @@ class Logger:
         """One line of metrics.jsonl, and a scalar each in TensorBoard."""
         if self._failure:
             raise StorageError(f"TensorBoard's files can't be written in {self.folder.path}: {self._failure}")
+        if self.quiet:
+            return
         self.folder.add_metrics(row)
         for name, value in row.items():
             if name != "step" and value is not None:
@@ -70,7 +76,8 @@ class Logger:
 
     def say(self, text: str) -> None:
         """A line on standard error that leaves the bar whole."""
-        self.bar.write(text, file=sys.stderr)
+        if not self.quiet:
+            self.bar.write(text, file=sys.stderr)
 
     def text(self, name: str, text: str, step: int) -> None:
         self.board.add_text(name, "    " + text.replace("\n", "\n    "), step)  # indented: Markdown shows it as it is
@@ -85,7 +92,7 @@ class Logger:
 
     def filters(self, responses: list, step: int) -> None:
         """The picture filters.png, in the folder and in TensorBoard."""
-        if responses:
+        if responses and not self.quiet:
             plot_filters(responses, self.folder / "filters.png")
             self.board.add_image("filters", read_picture(self.folder / "filters.png"), step, dataformats="HWC")
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from fftnet_jax.config import Config, ConfigError
 from fftnet_jax.data import Dataset, load_dataset, tokenizers, train_batches
@@ -14,6 +15,7 @@ from fftnet_jax.models import build_model
 from fftnet_jax.training.checkpoints import Checkpoints, dump_state, read_params
 from fftnet_jax.training.evaluation import make_evaluate, test_figures
 from fftnet_jax.training.folder import DATA_FIELDS, RunFolder, StorageError, read_metrics, to_json, write_text
+from fftnet_jax.training.hosts import HostLost, Vote, first_decides, is_first, is_loss
 from fftnet_jax.training.interrupt import Interrupt
 from fftnet_jax.training.load import fresh_params, load, resolve_sizes
 from fftnet_jax.training.lock import Lock
@@ -21,7 +23,14 @@ from fftnet_jax.training.logger import Logger
 from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
 from fftnet_jax.training.plots import plot_loss
 from fftnet_jax.training.samples import check_prompt, sample_text
-from fftnet_jax.training.sharding import batch_sharding, build_mesh, check_divisible, replicated
+from fftnet_jax.training.sharding import (
+    build_mesh,
+    check_divisible,
+    own_rows,
+    place_batch,
+    replicated,
+    whole,
+)
 from fftnet_jax.training.state import TrainState, init_state, parameter_table
 from fftnet_jax.training.step import make_gradients, make_train_step
 
@@ -48,6 +57,7 @@ def train(config: Config, workdir: str | Path, accept_changes: bool = False) -> 
       Interrupted: Ctrl-C or SIGTERM, after saving.
       Diverged: `training.max_skipped` updates skipped in a row; what reproduces it is in `workdir`/diverged.
       StorageError: the disk is full, or the folder can't be written any more; the checkpoints are intact.
+      HostLost: another process of the run is gone; the checkpoints are intact.
     """
     from fftnet_jax.distillation.guide import build_guide  # which uses this package
 
@@ -63,15 +73,20 @@ def train(config: Config, workdir: str | Path, accept_changes: bool = False) -> 
     initial = other_params(config) if config.training.init_from and not folder.has_checkpoint() else None
     folder.make()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(Lock(folder.path))
-        changed = folder.claim(config, dataset.fingerprint, accept_changes)
-        for line in changed:
-            say(f"accepted change of {line}")
-        same_data = not any(line.startswith(DATA_FIELDS) for line in changed)
         stack.enter_context(storage_errors(folder))
-        if dataset.tokenizer:
-            tokenizers.save(dataset.tokenizer, folder.path)
+
+        def claim() -> bool:
+            stack.enter_context(Lock(folder.path))
+            changed = folder.claim(config, dataset.fingerprint, accept_changes)
+            for line in changed:
+                say(f"accepted change of {line}")
+            if dataset.tokenizer:
+                tokenizers.save(dataset.tokenizer, folder.path)
+            return not any(line.startswith(DATA_FIELDS) for line in changed)
+
+        same_data = first_decides(claim)
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(folder / "checkpoints")))
+        stack.enter_context(lost_hosts(checkpoints))
         with Interrupt() as interrupt:
             run = stack.enter_context(
                 contextlib.closing(Run(config, dataset, folder, mesh, checkpoints, initial, guide, same_data))
@@ -87,6 +102,22 @@ def storage_errors(folder: RunFolder):
         yield
     except OSError as error:
         raise StorageError(f"{folder.path} can't be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def lost_hosts(checkpoints: Checkpoints):
+    """Turns what JAX says of a lost process into HostLost; nothing waits for that process any more."""
+    try:
+        yield
+    except Exception as error:  # of JAX or Orbax, which have many
+        if not is_loss(error):
+            raise
+        checkpoints.abandon()
+        reason = str(error).strip().splitlines()[0][:160]
+        raise HostLost(
+            f"another process of this run is gone ({reason}); the checkpoints in {checkpoints.folder} are intact, "
+            f"start all processes again to go on from the last one"
+        ) from error
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
@@ -134,27 +165,28 @@ class Run:
             self.teacher = guide.arrays = replicated(guide.arrays, mesh)
         self.evaluate = make_evaluate(self.model, t.eval_batch_size or c.data.batch_size, mesh)
         self.gradients = jax.jit(make_gradients(self.model, c.seed, t.accumulation, guide, mesh))
-        self.iterator = train_batches(dataset.train, c.data.batch_size, c.seed)
+        self.iterator = train_batches(dataset.train, c.data.batch_size, c.seed, own_rows(mesh, c.data.batch_size))
         fresh = init_state(self.model, optimizer, c.seed, mesh)
         places = jax.tree.map(lambda leaf: leaf.sharding, fresh)
         self.train_step = jax.jit(step, donate_argnums=0, out_shardings=(places, None))
         self.state, self.best = self._start(fresh, initial, same_data)
         self.tokens_per_step = c.data.batch_size * c.data.length
-        self.logger = Logger(folder, t.num_steps, int(self.state.step))
+        self.logger = Logger(folder, t.num_steps, int(self.state.step), quiet=not is_first())
 
     def fit(self, interrupt: Interrupt) -> None:
         """Runs the remaining steps, or as many as `interrupt` allows."""
         t, start = self.config.training, int(self.state.step)
+        asked_to_stop = Vote(self.mesh)
         pending = None  # metrics of the step before: read after the next one is under way, so that nothing waits
         for step in range(start + 1, t.num_steps + 1):
-            batch = jax.device_put(next(self.iterator), batch_sharding(self.mesh))
+            batch = place_batch(next(self.iterator), self.mesh, self.config.data.batch_size)
             if _due(step, t.histogram_every):
                 self._log_histograms(batch, step)
             self.state, metrics = self.train_step(self.state, batch, self.teacher)
             if pending:
                 self._log_step(*pending)
             pending = (step, metrics, batch)
-            stop = interrupt.requested  # read once: a signal from here on is for the next step
+            stop = asked_to_stop(interrupt.requested)  # read once: a signal from here on is for the next step
             last = step == t.num_steps
             evaluate, save = last or _due(step, t.eval_every), last or stop or _due(step, t.checkpoint_every)
             if evaluate or save:
@@ -171,13 +203,16 @@ class Run:
         figures = test_figures(self.evaluate(params, self.dataset.test), (self.dataset.characters or {}).get("test"))
         split = "validation" if self.dataset.test_is_validation else "test"
         figures = {**figures, "split": split, "step": step}
+        sample = sample_text(self.config, self.dataset, self.model, whole(params, self.mesh), "test")
+        if not is_first():
+            return figures
         write_text(self.folder / "test_metrics.json", to_json(figures, indent=2) + "\n")
         self._plot()
         self.logger.close()
         best = f"; best validation loss {self.best:.4f}" if math.isfinite(self.best) else ""
         say(f"{split} loss {figures['loss']:.4f}, accuracy {figures['accuracy']:.3f}, parameters of step {step}{best}")
         say(f"everything is in {self.folder.path}/")
-        print(sample_text(self.config, self.dataset, self.model, params, "test"), flush=True)
+        print(sample, flush=True)
         return figures
 
     def close(self) -> None:
@@ -190,20 +225,24 @@ class Run:
         say("parameters\n" + parameter_table(state.params))
         found = self.checkpoints.restore(state, self.iterator if same_data else None)
         if found is None:
-            self.folder.keep_metrics_until(0)
+            self._cut_metrics(0)
             if initial:
-                params = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), initial, state.params)
+                params = jax.tree.map(lambda a, b: jax.device_put(np.asarray(a), b.sharding), initial, state.params)
                 state = state.replace(params=params)
                 say(f"starting from the parameters of {t.init_from}")
             return state, math.inf
         state, meta = found
         step = int(state.step)
-        self.folder.keep_metrics_until(step)
+        self._cut_metrics(step)
         if step < t.num_steps:
             say(f"resuming {self.folder.path} after step {step} of {t.num_steps}")
         else:
             say(f"{self.folder.path} is finished, all {t.num_steps} steps; here are its figures again")
         return state, meta["best"] if meta["best"] is not None else math.inf
+
+    def _cut_metrics(self, step: int) -> None:
+        if is_first():
+            self.folder.keep_metrics_until(step)
 
     def _log_step(self, step: int, metrics: dict, batch: dict, evaluate: bool = False, save: bool = False) -> None:
         """Reports one finished step; evaluates and saves after it if asked."""
@@ -235,10 +274,12 @@ class Run:
             f"step {step}: training loss {row['train/loss']:.4f}, validation loss {val['loss']:.4f}, "
             f"accuracy {val['accuracy']:.3f}, {row['tokens_per_second']:,.0f} tokens/s"
         )
-        responses = self.model.apply({"params": self.state.params}, method="frequency_responses")
+        params = whole(self.state.params, self.mesh)
+        responses = self.model.apply({"params": params}, method="frequency_responses")
         self.logger.filters(jax.device_get(responses), step)
-        self.logger.text("sample", sample_text(self.config, self.dataset, self.model, self.state.params), step)
-        self._plot(row)
+        self.logger.text("sample", sample_text(self.config, self.dataset, self.model, params), step)
+        if is_first():
+            self._plot(row)
         return val["loss"]
 
     def _save(self, val_loss: float | None) -> None:
@@ -253,8 +294,8 @@ class Run:
     def _log_histograms(self, batch: dict, step: int) -> None:
         with self.logger.pause():
             grads, _ = self.gradients(self.state.params, batch, self.state.step, self.teacher)
-            self.logger.histograms("parameters", self.state.params, step)
-            self.logger.histograms("gradients", grads, step)
+            self.logger.histograms("parameters", whole(self.state.params, self.mesh), step)
+            self.logger.histograms("gradients", whole(grads, self.mesh), step)
 
     def _dump(self, step: int, metrics: dict, batch: dict) -> str:
         """Leaves what reproduces the last skipped update in `diverged/`; returns the diagnosis in a line."""
@@ -263,9 +304,8 @@ class Run:
             for path, leaf in jax.tree_util.tree_leaves_with_path(self.state.params)
             if not jax.numpy.isfinite(leaf).all()
         ]
-        place = dump_state(
-            self.folder / "diverged", self.state, batch, {"step": step, "seed": self.config.seed, **metrics}
-        )
+        report = {"step": step, "seed": self.config.seed, **metrics}
+        place = dump_state(self.folder / "diverged", self.state, whole(batch, self.mesh), report)
         return (
             f"{metrics['skipped_in_a_row']} updates in a row skipped up to step {step}: loss {metrics['loss']}, "
             f"running mean {float(self.state.mean_loss):.4f}, gradient norm {metrics['grad_norm']}, "
@@ -290,7 +330,8 @@ def other_params(config: Config) -> dict:
 
 def say(text: str) -> None:
     """A line for the person who watches; standard output is kept for the sample."""
-    print(text, file=sys.stderr, flush=True)
+    if is_first():
+        print(text, file=sys.stderr, flush=True)
 
 
 def _due(step: int, every: int) -> bool:

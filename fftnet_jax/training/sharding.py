@@ -101,6 +101,29 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, BATCH)
 
 
+def own_rows(mesh: Mesh, batch_size: int) -> slice:
+    """The rows of a batch that this process's devices work on; others it need not read."""
+    places = NamedSharding(mesh, PartitionSpec(ROWS)).addressable_devices_indices_map((batch_size,)).values()
+    bounds = [rows.indices(batch_size) for (rows,) in places]
+    return slice(min(start for start, *_ in bounds), max(stop for _, stop, _ in bounds))
+
+
+def place_batch(batch: dict, mesh: Mesh, batch_size: int) -> dict:
+    """A batch of `batch_size` rows on its devices; `batch` holds this process's rows of it, see `own_rows`."""
+    if jax.process_count() == 1:
+        return jax.device_put(batch, batch_sharding(mesh))
+    first = own_rows(mesh, batch_size).start
+
+    def place(array):
+        def part(index):
+            start, stop, _ = index[0].indices(batch_size)
+            return array[start - first : stop - first, *index[1:]]
+
+        return jax.make_array_from_callback((batch_size, *array.shape[1:]), batch_sharding(mesh), part)
+
+    return {name: place(array) for name, array in batch.items()}
+
+
 def replicated(tree, mesh: Mesh):
     """The arrays of `tree`, whole on every device."""
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
@@ -135,7 +158,7 @@ class Devices:
         """`function(params, batch, *rest)` on every device, each with its part of parameters and batch.
 
         Args:
-          has_tree: the function's result is a pair of a tree like the parameters and of what is the same on all devices;
+          has_tree: the function's result is a pair: a tree like the parameters, and what is the same on all devices;
             else only the latter.
         """
         if not self.mesh:

@@ -62,9 +62,7 @@ def make_train_step(
     return train_step
 
 
-def make_gradients(
-    model: Encoder, seed: int, accumulation: int = 1, guide=None, mesh: Mesh | None = None
-) -> Callable:
+def make_gradients(model: Encoder, seed: int, accumulation: int = 1, guide=None, mesh: Mesh | None = None) -> Callable:
     """(params, batch, step, the guide's arrays) → (gradient of the mean loss over real tokens, token sums)."""
 
     token_sums = make_token_sums(model, guide)
