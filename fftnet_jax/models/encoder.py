@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from fftnet_jax.config import ModelConfig
 from fftnet_jax.models.block import Block
 from fftnet_jax.models.embeddings import Embeddings
+from fftnet_jax.split_parameters import gathering
 
 
 class Encoder(nn.Module):
@@ -22,9 +23,11 @@ class Encoder(nn.Module):
         c = self.config
         if not c.vocab_size:
             raise ValueError("model.vocab_size must be at least 1 to build a model, got 0")
-        block = nn.remat(Block, static_argnums=(2,)) if c.remat else Block
+        kinds = [gathering(Block, f"blocks_{index}") for index in range(c.num_layers)]
+        if c.remat:
+            kinds = [nn.remat(kind, static_argnums=(2,)) for kind in kinds]
         self.embeddings = Embeddings(c)
-        self.blocks = [block(c, name) for name in c.mixers]
+        self.blocks = [kind(c, name) for kind, name in zip(kinds, c.mixers, strict=True)]
         if c.final_norm:
             self.final_norm = nn.LayerNorm(c.norm_epsilon, use_fast_variance=False, dtype=jnp.dtype(c.dtype))
         if not c.tie_head:

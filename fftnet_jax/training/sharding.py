@@ -13,11 +13,11 @@ import re
 from collections.abc import Callable
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fftnet_jax import sequence
 from fftnet_jax.config import Config, ConfigError, MeshConfig
+from fftnet_jax.split_parameters import gathered_by
 
 AXES = ("data", "fsdp", "model")
 ROWS, TOKENS, PARAMETERS = ("data", "fsdp"), "model", ("fsdp", "model")
@@ -30,7 +30,6 @@ PARAMETER_RULES = (
     (r"(mix|taps|base)$", (1,)),
     (r"", ()),
 )
-GATHERED = "gathered parameters"
 
 
 def build_mesh(config: MeshConfig | None = None, devices: list | None = None) -> Mesh:
@@ -145,14 +144,15 @@ class Devices:
     Args:
       mesh: None for one device.
       params: the whole parameters, or their shapes.
-      regather: gather parameters once more for the backward pass instead of keeping them. Only for models that keep
-        nothing else either (`model.remat`): JAX's checkpoint policies can't keep complex numbers, which FFTs leave.
+      by_block: gather each block's parameters inside the block: where it is rematerialised, once more for the backward
+        pass. (One checkpoint around everything would not do: JAX's policies can't keep complex numbers, which FFTs
+        leave, and they overrule those of the blocks.)
     """
 
-    def __init__(self, mesh: Mesh | None, params, regather: bool = False):
+    def __init__(self, mesh: Mesh | None, params, by_block: bool = False):
         self.mesh = mesh if mesh is not None and mesh.size > 1 else None
         self._specs = parameter_specs(params, mesh) if self.mesh else None
-        self._regather = regather
+        self._by_block = by_block
 
     def run(self, function: Callable, params, batch, *rest, has_tree: bool):
         """`function(params, batch, *rest)` on every device, each with its part of parameters and batch.
@@ -190,12 +190,16 @@ class Devices:
         if not self.mesh:
             return function
 
-        def gathered(params, *rest):
-            return function(jax.tree.map(_gather, params, self._specs), *rest)
+        def gather(name, part):
+            return jax.tree.map(_gather, part, self._specs[name])
 
-        if not self._regather:
-            return gathered
-        return jax.checkpoint(gathered, policy=jax.checkpoint_policies.save_anything_except_these_names(GATHERED))
+        def gathered(params, *rest, **options):
+            in_blocks = {name for name in params if self._by_block and name.startswith("blocks")}
+            parts = {name: part if name in in_blocks else gather(name, part) for name, part in params.items()}
+            with gathered_by(gather if in_blocks else None):
+                return function(parts, *rest, **options)
+
+        return gathered
 
     def total(self, values):
         """Sums over all devices."""
@@ -220,4 +224,4 @@ def _axes(spec):
 def _gather(shard, spec):
     if not _axes(spec):
         return shard
-    return checkpoint_name(jax.lax.all_gather(shard, _axes(spec), axis=len(spec) - 1, tiled=True), GATHERED)
+    return jax.lax.all_gather(shard, _axes(spec), axis=len(spec) - 1, tiled=True)

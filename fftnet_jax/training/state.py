@@ -22,16 +22,25 @@ class TrainState:
 
 def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
     """The state of step 0, born where the mesh wants it."""
+    places = jax.tree.map(lambda leaf: leaf.sharding, state_shapes(model, optimizer, seed, mesh))
+    return jax.jit(_initial(model, optimizer), out_shardings=places)(jax.random.key(seed))
 
+
+def state_shapes(model: nn.Module, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
+    """The shapes, dtypes and places of `init_state`'s arrays; nothing is computed."""
+    shapes = jax.eval_shape(_initial(model, optimizer), jax.random.key(seed))
+    places = state_sharding(shapes, mesh)
+    return jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, places)
+
+
+def _initial(model, optimizer):
     def init(key):
         # Parameters don't depend on the sequence length, so the shortest sequence will do.
         params = model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
         zero = jnp.zeros((), jnp.int32)
         return TrainState(zero, params, optimizer.init(params), zero, zero, jnp.full((), jnp.nan, jnp.float32))
 
-    key = jax.random.key(seed)
-    shardings = state_sharding(jax.eval_shape(init, key), mesh)
-    return jax.jit(init, out_shardings=shardings)(key)
+    return init
 
 
 def parameter_table(params: dict) -> str:

@@ -73,7 +73,7 @@ def make_gradients(model: Encoder, seed: int, accumulation: int = 1, guide=None,
         return sums["loss"], sums
 
     def gradients(params, batch, step, teacher=None):
-        devices = Devices(mesh, params, regather=model.config.remat)
+        devices = Devices(mesh, params, by_block=model.config.remat)
         differentiate = jax.value_and_grad(devices.with_whole(loss_sum), has_aux=True)
 
         def add_up(params, batch, step, teacher):
