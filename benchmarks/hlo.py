@@ -13,13 +13,13 @@ def traffic(text: str) -> dict[str, tuple[int, int]]:
     With rings, as usual: a device of n sends (n - 1) / n of what an all-gather gives or a reduce-scatter and an
     all-to-all take, and twice that of what an all-reduce gives.
     """
-    found = {kind: [0, 0.0] for kind in KINDS}
+    found, everybody = {kind: [0, 0.0] for kind in KINDS}, re.search(r"num_partitions=(\d+)", text)
     for line, times in _run_lines(text):
         match = re.match(r"\s*(?:ROOT )?%?[\w.-]+ = (.*?) ([a-z-]+?)(?:-start)?\(", line)
         if not match or match[2] not in found:
             continue
         size = _bytes(match[1])
-        devices = 1 if match[2] == "collective-permute" else _group(line)
+        devices = 1 if match[2] == "collective-permute" else _group(line, int(everybody[1]) if everybody else 1)
         sent = {
             "all-gather": size * (devices - 1) / devices,
             "reduce-scatter": size * (devices - 1),  # it gives one part
@@ -61,16 +61,18 @@ def _bytes(shapes: str) -> int:
     return sum(WIDTHS[kind] * math.prod(map(int, filter(None, dims.split(",")))) for kind, dims in sizes)
 
 
-def _group(line: str) -> int:
+def _group(line: str, everybody: int) -> int:
     """Devices that take part in a collective together."""
+    if "replica_groups={}" in line:
+        return everybody
     listed = re.search(r"replica_groups=\{\{([\d,]*)\}", line)
     if listed:
         return len(listed[1].split(","))
-    named = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", line)
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", line)
     if named:
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
         return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", named[2]))
     counted = re.search(r"replica_groups=\[(\d+),(\d+)\]", line)
     if not counted:
-        raise ValueError(f"can't read the groups of {line.strip()[:200]}")
+        raise ValueError(f"can't read {re.findall('replica_groups=.{,80}', line)}")
     return int(counted[2])

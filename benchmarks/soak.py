@@ -2,8 +2,8 @@
 
     python -m benchmarks.soak
 
-`train.py` does 20,000 steps with evaluation, checkpoints, pictures and TensorBoard on. Once a second its resident memory
-and its open files are read from /proc, with the step of its metrics file. Flat means, after the first 1,000 steps: the
+`train.py` does 20,000 steps with evaluation, checkpoints, pictures and TensorBoard on. Once a second its memory and its
+open files are read from /proc, with the step of its metrics file. Flat means, after the first 1,000 steps: the
 median memory of the last 1,000 steps is at most 5% above that of steps 1,000 to 2,000, and at most two more files are
 open. Writes `benchmarks/results/soak.json` and `docs/soak.png`; exit status 1 if anything grew. Linux only.
 """

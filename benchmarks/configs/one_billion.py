@@ -1,6 +1,6 @@
 """A decoder of a billion parameters at 131,072 tokens of context, for `python -m benchmarks.scale`: never trained here.
 
-    python -m benchmarks.scale --config benchmarks/configs/one_billion.py --devices 256
+python -m benchmarks.scale --config benchmarks/configs/one_billion.py --devices 256
 """
 
 from fftnet_jax.config import default_config

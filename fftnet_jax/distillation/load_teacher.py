@@ -71,6 +71,10 @@ def open_checkpoint(source: str | Path) -> FolderCheckpoint | GGUFCheckpoint:
 
 def _read_params(model: Teacher, checkpoint: FolderCheckpoint | GGUFCheckpoint) -> dict:
     """The parameters of `model`, read when all names and shapes are checked."""
+    layers = model.config.num_layers
+    # Before anything is made of that number: a damaged one would build layers for hours.
+    if (last := f"model.layers.{layers - 1}.{NAMES['attention_norm']}.weight") not in checkpoint.names():
+        raise ConfigError(f"{checkpoint.path}: tensor {last} is missing, of the {layers} layers that config says")
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
     leaves = {path: (_name(path), path[-1] == "kernel", leaf) for path, leaf in flatten_dict(shapes).items()}
     missing = sorted({name for name, _, _ in leaves.values()} - checkpoint.names())

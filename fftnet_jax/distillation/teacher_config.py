@@ -1,7 +1,7 @@
 """The sizes of a teacher, read from what Hugging Face's `config.json` calls them."""
 
 import dataclasses
-import math
+import sys
 from dataclasses import dataclass
 
 from fftnet_jax.config import ConfigError
@@ -9,6 +9,7 @@ from fftnet_jax.config import ConfigError
 FAMILIES = ("llama", "qwen2")
 ROPE_TYPES = ("default", "linear", "llama3")
 MOST = 2**31 - 1
+LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,8 @@ class _Fields:
 
     def positive(self, name: str, default: float | None = None) -> float:
         value = self._get(name, default)
-        if type(value) not in (int, float) or not 0 < value < math.inf:
-            raise ConfigError(f"{self.source}: {name} must be a number above 0, got {value!r}")
+        if type(value) not in (int, float) or not 0 < value <= LARGEST:
+            raise ConfigError(f"{self.source}: {name} must be a number above 0, got {str(value)[:40]}")
         return float(value)
 
     def flag(self, name: str) -> bool:

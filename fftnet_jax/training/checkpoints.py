@@ -199,7 +199,10 @@ def set_aside(folder: Path) -> Path:
 
 
 def _loss_of(folder: Path) -> float:
-    return json.loads((folder / "metrics" / "metrics").read_text())["val/loss"]
+    try:
+        return float(json.loads((folder / "metrics" / "metrics").read_bytes())["val/loss"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise _unreadable(folder, error) from error
 
 
 def _unreadable(folder: Path, error: Exception) -> ConfigError:

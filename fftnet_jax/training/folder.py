@@ -115,7 +115,7 @@ class RunFolder:
         file = self / "config.json"
         try:
             values = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{file} must be a configuration written by train.py, and can't be read") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{file} must hold a JSON object, got {type(values).__name__}")
@@ -123,13 +123,15 @@ class RunFolder:
 
 
 def read_metrics(file: Path) -> list[dict]:
-    """The rows of a metrics file; a last line cut short by a kill is left out."""
+    """The rows of a metrics file; a last line cut short by a kill, and what else is no row, is left out."""
     rows = []
-    for line in file.read_text().splitlines():
+    for line in file.read_bytes().split(b"\n"):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(row, dict) and type(row.get("step")) is int:
+            rows.append(row)
     return rows
 
 

@@ -34,19 +34,23 @@ def damage(folder: Path) -> str:
         return f"{NAME} can't be read ({type(error).__name__})"
     if digest != _sha256(body):
         return f"{NAME} is damaged"
-    sealed = json.loads(body)
-    if sealed["step"] != folder.name:
-        return f"it is step {sealed['step']}"
+    try:
+        sealed = json.loads(body)
+        step, files = sealed["step"], dict(sealed["files"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return f"{NAME} is no seal"
+    if step != folder.name:
+        return f"it is step {step!r}"
     try:
         found = _files(folder)
     except OSError as error:
         return f"a file can't be read ({error.strerror})"
-    for name in sorted(sealed["files"].keys() | found.keys()):
+    for name in sorted(files.keys() | found.keys()):
         if name not in found:
             return f"{name} is missing"
-        if name not in sealed["files"]:
+        if name not in files:
             return f"{name} was not there"
-        if found[name] != sealed["files"][name]:
+        if found[name] != files[name]:
             return f"{name} was changed"
     return ""
 
