@@ -40,7 +40,7 @@ def damage(folder: Path) -> str:
     except (ValueError, KeyError, TypeError, RecursionError):
         return f"{NAME} is no seal"
     if step != folder.name:
-        return f"it is step {step!r}"
+        return f"it is step {str(step)[:40]}"
     try:
         found = _files(folder)
     except OSError as error:
