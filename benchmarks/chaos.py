@@ -8,7 +8,6 @@ of parameters and optimiser, the position in the data, the test figures, and the
 Prints a line a kill and writes `benchmarks/results/chaos.json`; exit status 1 if anything differs.
 """
 
-import argparse
 import json
 import os
 import random
@@ -24,6 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from tqdm import tqdm
 
+from benchmarks import command_line
 from benchmarks.timing import hardware
 from fftnet_jax.training.checkpoints import step_folders
 from fftnet_jax.training.folder import read_metrics
@@ -65,10 +65,10 @@ PHASES = ("checkpoint", "evaluate", "anywhere")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--config", default="experiments/shakespeare.py", help="experiment file")
-    parser.add_argument("--kills", type=int, default=25)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--kills", type=command_line.count, default=25)
+    parser.add_argument("--steps", type=command_line.count, default=300)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="further fields")
     parser.add_argument("--folder", default=".", help="where benchmarks/results is written")
@@ -167,4 +167,4 @@ def contents(workdir: Path) -> tuple[list[bytes], list[bytes]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(main))

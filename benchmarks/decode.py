@@ -9,12 +9,14 @@ context of attention is a cache filled with random keys and values, which costs 
 """
 
 import dataclasses
+import sys
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import command_line
 from benchmarks.timing import Case, Contender, benchmark, nbytes
 from benchmarks.train_step import TINY, original_b
 from fftnet_jax.config import ModelConfig
@@ -124,4 +126,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

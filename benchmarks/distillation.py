@@ -10,18 +10,19 @@ all its problems (none cut, whatever `data.length` was in training). Writes ever
 not repeated.
 """
 
-import argparse
 import dataclasses
 import json
 import math
 import platform
 import statistics
+import sys
 import time
 from pathlib import Path
 
 import jax
 from matplotlib.figure import Figure
 
+from benchmarks import command_line
 from fftnet_jax.config import load_config
 from fftnet_jax.data import load_dataset
 from fftnet_jax.training import load, train
@@ -115,10 +116,10 @@ def plot(final: dict[str, list[dict]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv=None) -> None:
+    parser = command_line.parser(__doc__)
     parser.add_argument("--config", default="experiments/gsm8k_distill_smollm2.py")
-    parser.add_argument("--scratch", nargs="+", type=float, default=[0.012, 0.024], metavar="RATE")
+    parser.add_argument("--scratch", nargs="+", type=command_line.rate, default=[0.012, 0.024], metavar="RATE")
     trials = ["0.012:0.5:1", "0.024:0.5:1"]
     parser.add_argument("--distilled", nargs="+", default=trials, metavar="RATE:ALPHA:T")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -126,7 +127,7 @@ def main() -> None:
     parser.add_argument("--workdir", default="runs/distillation")
     parser.add_argument("--output", default="benchmarks/results/distillation.json")
     parser.add_argument("--picture", default="docs/distillation.png")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     trials = trials_of(args)
     if len(trials["scratch"]) != len(trials["distilled"]):
         parser.error(f"as many trials on either side, got {len(args.scratch)} and {len(args.distilled)}")
@@ -150,4 +151,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

@@ -6,7 +6,6 @@ Trains the student of `--config` on a few problems once each way, in processes o
 prints validation losses, seconds and the peak resident memory. Writes `benchmarks/results/guides.json`.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -17,6 +16,8 @@ import time
 from pathlib import Path
 
 import jax
+
+from benchmarks import command_line
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,15 +34,15 @@ def run(command: list[str]) -> tuple[float, float]:
     return time.monotonic() - start, usage.ru_maxrss / 1024
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv=None) -> None:
+    parser = command_line.parser(__doc__)
     parser.add_argument("--config", default="experiments/gsm8k_distill_smollm2.py")
     parser.add_argument("--folder", default="", help="GSM8K's folder; by default from the Hugging Face hub")
-    parser.add_argument("--problems", type=int, default=96)
-    parser.add_argument("--temperatures", nargs="+", type=float, default=[1.0, 2.0])
+    parser.add_argument("--problems", type=command_line.count, default=96)
+    parser.add_argument("--temperatures", nargs="+", type=command_line.rate, default=[1.0, 2.0])
     parser.add_argument("--top_k", type=int, default=64)
     parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="further fields, for every run")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     ways = [("plain", 1.0), *((way, t) for t in args.temperatures for way in ("shards", "online"))]
     rows = []
     with tempfile.TemporaryDirectory() as base:
@@ -75,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

@@ -6,7 +6,6 @@
 Prints how many kills hit a living writer, and whether every file is the same byte for byte; exit status 1 if not.
 """
 
-import argparse
 import hashlib
 import random
 import subprocess
@@ -15,18 +14,20 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import command_line
+
 
 def digests(folder: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv=None) -> int:
+    parser = command_line.parser(__doc__)
     parser.add_argument("--config", default="experiments/gsm8k_distill_smollm2.py")
-    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--kills", type=command_line.count, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="further fields")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     command = [sys.executable, "-m", "fftnet_jax.distillation.shards", "--config", args.config]
     command += [f"--config.{field}" for field in args.set]
     rng, hits = random.Random(args.seed), 0
@@ -57,4 +58,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(main))

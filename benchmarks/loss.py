@@ -9,6 +9,7 @@ head. Peak memory is what two calls add to a process that holds the inputs. "ful
 """
 
 import dataclasses
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from matplotlib.figure import Figure
 
+from benchmarks import command_line
 from benchmarks.timing import COLORS, Case, Contender, benchmark, compiled
 from fftnet_jax.training.linear_loss import linear_token_sums
 from fftnet_jax.training.loss import token_sums
@@ -119,4 +121,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

@@ -9,8 +9,10 @@ positions, PyTorch's fused one none). "definition" is `benchmarks.baselines`; "t
 would take about 10^14 operations a layer.
 """
 
+import sys
 from functools import partial
 
+from benchmarks import command_line
 from benchmarks.baselines import mixer_contender
 from benchmarks.timing import Case, benchmark
 
@@ -99,4 +101,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

@@ -8,12 +8,14 @@ three times slower are left out. A ratio below 1 is an option that would have be
 """
 
 import re
+import sys
 from functools import partial
 from pathlib import Path
 
 import jax
 from matplotlib.figure import Figure
 
+from benchmarks import command_line
 from benchmarks.timing import Case, benchmark, forward_backward, random_input
 from fftnet_jax.spectral import STFTPlan, causal_stft, plan_stft
 from fftnet_jax.spectral.plan import FORMS
@@ -88,4 +90,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

@@ -7,12 +7,13 @@ the conditional entropy of the pairs in the validation text (a figure below it w
 that training text tells about the validation text's pairs).
 """
 
-import argparse
+import sys
 
 import jax
 import numpy as np
 import optax
 
+from benchmarks import command_line
 from fftnet_jax import load
 from fftnet_jax.data import eval_batches, load_dataset
 
@@ -26,10 +27,10 @@ def pair_entropy(first: np.ndarray, second: np.ndarray, vocab: int) -> float:
     return float(-(counts[counts > 0] * np.log(p)).sum() / counts.sum())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv=None) -> None:
+    parser = command_line.parser(__doc__)
     parser.add_argument("--workdir", default="runs/shakespeare")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     run = load(args.workdir)
     source = load_dataset(run.config.data, run.config.model.family, run.config.seed).validation
 
@@ -52,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

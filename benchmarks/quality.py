@@ -8,15 +8,16 @@ best rate. Prints a table and writes every run to `benchmarks/results/quality.js
 `--workdir` is read, not repeated.
 """
 
-import argparse
 import json
 import platform
 import statistics
+import sys
 import time
 from pathlib import Path
 
 import jax
 
+from benchmarks import command_line
 from fftnet_jax.config import load_config
 from fftnet_jax.training import train
 from fftnet_jax.training.folder import read_metrics
@@ -39,16 +40,16 @@ def measure(args, mixer: str, rate: float, seed: int) -> dict:
     return json.loads(report.read_text())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv=None) -> None:
+    parser = command_line.parser(__doc__)
     parser.add_argument("--config", default="experiments/tinyshakespeare_char.py")
     parser.add_argument("--mixers", nargs="+", default=["causal_fftnet", "attention"])
-    parser.add_argument("--learning_rates", nargs="+", type=float, default=[0.0015, 0.003, 0.006])
+    parser.add_argument("--learning_rates", nargs="+", type=command_line.rate, default=[0.0015, 0.003, 0.006])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="further fields, for every run")
     parser.add_argument("--workdir", default="runs/quality")
     parser.add_argument("--output", default="benchmarks/results/quality.json")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     runs, best = [], {}
     for rate in args.learning_rates:  # mixers in turns, so that a slow spell of the machine meets both
         runs += [measure(args, mixer, rate, args.seeds[0]) for mixer in args.mixers]
@@ -74,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

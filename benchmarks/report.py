@@ -3,10 +3,12 @@
 python -m benchmarks.report
 """
 
-import argparse
 import importlib
 import json
+import sys
 from pathlib import Path
+
+from benchmarks import command_line
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("mixers", "scaling", "plans", "train_step", "loss", "decode", "teacher")
@@ -44,7 +46,7 @@ def table(case: dict) -> str:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(__doc__)
     parser.add_argument("--folder", default=str(ROOT), help="that has benchmarks/results and docs")
     folder = Path(parser.parse_args(argv).folder)
     parts = [HEADER.rstrip()]
@@ -58,4 +60,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

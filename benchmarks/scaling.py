@@ -6,8 +6,10 @@ One sequence, width 64, float32, forward and backward. Dense attention stops whe
 longer fit; chunked and PyTorch's fused attention stop where one pass takes a minute.
 """
 
+import sys
 from functools import partial
 
+from benchmarks import command_line
 from benchmarks.baselines import mixer_contender
 from benchmarks.timing import Case, benchmark
 
@@ -49,4 +51,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

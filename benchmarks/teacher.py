@@ -12,6 +12,7 @@ files where `accelerate` is installed.
 
 import importlib.util
 import resource
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from benchmarks import command_line
 from benchmarks.timing import Case, Contender, benchmark, compiled, cores, nbytes
 from fftnet_jax.data.gsm8k import EncodedProblems, ProblemRows, encode_problems, read_problems
 from fftnet_jax.distillation import load_teacher, write_shards
@@ -188,4 +190,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

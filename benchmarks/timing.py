@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from matplotlib.figure import Figure
 
+from benchmarks import command_line
 from benchmarks.memory import peak_memory
 
 COLORS = {"torch": "#7f7f7f", "ours": "#08519c", "definition": "#6baed6", "attention": "#d94801"}
@@ -215,15 +216,23 @@ def benchmark(
       arguments: adds further flags to the parser; their values must be plain.
       picture: of (path, title, tables), draws what the README shows.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.parser(doc)
     parser.add_argument("--rounds", type=int, default=0, help="turns of each contender; 0 for 15, or 3 with --quick")
     parser.add_argument("--quick", action="store_true", help="tiny shapes, to see that everything runs")
-    parser.add_argument("--only", default="", metavar="PATTERN", help="cases whose name has this regular expression")
+    parser.add_argument(
+        "--only",
+        type=command_line.pattern,
+        default="",
+        metavar="PATTERN",
+        help="cases whose name has this regular expression",
+    )
     parser.add_argument("--no_peers", action="store_true", help="leave out the PyTorch rows")
     parser.add_argument("--no_memory", action="store_true", help="leave out the peak memory")
     parser.add_argument("--folder", default="", help="where results go; by default runs/benchmarks for a partial run")
     arguments(parser)
     args = parser.parse_args(argv)
+    if not 0 <= args.rounds < 10**6:
+        parser.error(f"--rounds must be in 0..999999, got {args.rounds}")
     partial = any(value != parser.get_default(key) for key, value in vars(args).items() if key != "folder")
     folder = Path(args.folder or ("runs/benchmarks" if partial else "."))
     args.peers = _peers(args.no_peers)

@@ -10,10 +10,10 @@ Writes `benchmarks/results/top_k.json` and
 `docs/top_k.png`.
 """
 
-import argparse
 import itertools
 import json
 import platform
+import sys
 from pathlib import Path
 
 import jax
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks import command_line
 from fftnet_jax.data import read_problems
 from fftnet_jax.distillation import kl_full, kl_top_k, load_teacher
 
@@ -49,13 +50,13 @@ def compare(student_RV: jax.Array, teacher_RV: jax.Array, k: int, temperature: f
     return dict(zip(WAYS, [*cosines, mass_R.mean(), jnp.quantile(mass_R, 0.1)], strict=True))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv=None) -> None:
+    parser = command_line.parser(__doc__)
     parser.add_argument("--teacher", default="smollm2")
     parser.add_argument("--folder", default="", help="GSM8K's folder; by default from the Hugging Face hub")
-    parser.add_argument("--num_problems", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=512, help="of the problems, at most")
-    args = parser.parse_args()
+    parser.add_argument("--num_problems", type=command_line.count, default=8)
+    parser.add_argument("--tokens", type=command_line.count, default=512, help="of the problems, at most")
+    args = parser.parse_args(argv)
     model, params, tokenizer = load_teacher(args.teacher)
     problems = read_problems(args.folder)[1][: args.num_problems]
     ids = [token for p in problems for token in tokenizer.encode(f"{p.prompt} {p.answer}")][: args.tokens]
@@ -98,4 +99,4 @@ def plot(rows: list[dict], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

@@ -11,12 +11,14 @@ the same model with attention, and the original's computation in PyTorch. Random
 """
 
 import dataclasses
+import sys
 from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from benchmarks import command_line
 from benchmarks.timing import Case, Contender, benchmark, nbytes
 from fftnet_jax.config import Config, DataConfig, ModelConfig, TrainingConfig, load_config
 from fftnet_jax.models import build_model
@@ -137,7 +139,7 @@ def _arguments(parser):
     parser.add_argument("--config", default="experiments/tinyshakespeare_char.py")
     parser.add_argument("--mixers", nargs="+", default=["causal_fftnet", "attention"])
     parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="further fields, for every mixer")
-    parser.add_argument("--vocab_size", type=int, default=65)
+    parser.add_argument("--vocab_size", type=command_line.count, default=65)
 
 
 def main(argv=None) -> None:
@@ -145,4 +147,4 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command_line.run(main))

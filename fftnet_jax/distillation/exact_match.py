@@ -6,6 +6,7 @@ A model answers each problem greedily, and is right when the number after its "#
 import argparse
 import dataclasses
 import json
+import os
 import re
 import sys
 import time
@@ -209,11 +210,17 @@ def _problems(args: argparse.Namespace, data: DataConfig) -> tuple[list[Problem]
 
 
 def _check_out(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("ab").close()
-    except OSError as error:
-        raise ConfigError(f"--out must be a file that can be written, got {path}: {error.strerror}") from None
+    """Before the work; nothing is made yet, as what follows may be refused."""
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    reason = ""
+    if path.is_dir():
+        reason = "Is a directory"
+    elif not there.is_dir():
+        reason = f"{there} is no folder"
+    elif not os.access(path if path.exists() else there, os.W_OK):
+        reason = "Permission denied"
+    if reason:
+        raise ConfigError(f"--out must be a file that can be written, got {path}: {reason}")
 
 
 def main(argv: list[str]) -> int:
