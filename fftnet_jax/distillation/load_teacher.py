@@ -71,10 +71,7 @@ def open_checkpoint(source: str | Path) -> FolderCheckpoint | GGUFCheckpoint:
 
 def _read_params(model: Teacher, checkpoint: FolderCheckpoint | GGUFCheckpoint) -> dict:
     """The parameters of `model`, read when all names and shapes are checked."""
-    layers = model.config.num_layers
-    # Before anything is made of that number: a damaged one would build layers for hours.
-    if (last := f"model.layers.{layers - 1}.{NAMES['attention_norm']}.weight") not in checkpoint.names():
-        raise ConfigError(f"{checkpoint.path}: tensor {last} is missing, of the {layers} layers that config says")
+    _check_sizes(model.config, checkpoint)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
     leaves = {path: (_name(path), path[-1] == "kernel", leaf) for path, leaf in flatten_dict(shapes).items()}
     missing = sorted({name for name, _, _ in leaves.values()} - checkpoint.names())
@@ -92,6 +89,20 @@ def _read_params(model: Teacher, checkpoint: FolderCheckpoint | GGUFCheckpoint) 
         # Torch keeps (out, in), Flax (in, out). A copy, for the array may be a view of a file that somebody changes.
         params[path] = jnp.array(array.T if transposed else array, leaf.dtype)
     return unflatten_dict(params)
+
+
+def _check_sizes(config, checkpoint: FolderCheckpoint | GGUFCheckpoint) -> None:
+    """Before anything is made of them: damaged sizes would build layers for hours, or tables of any length."""
+    layers, rows = config.num_layers, config.num_heads * config.head_dim
+    last = f"model.layers.{layers - 1}.{NAMES['attention_norm']}.weight"
+    first = f"model.layers.0.{NAMES['q']}.weight"
+    for name in (last, first):
+        if name not in checkpoint.names():
+            raise ConfigError(f"{checkpoint.path}: tensor {name} is missing, of the {layers} layers that config says")
+    if (found := checkpoint.shape(first)) != (rows, config.width):
+        raise ConfigError(
+            f"{checkpoint.path}: {first} must have shape {(rows, config.width)}, as config says, got {found}"
+        )
 
 
 def _name(path: tuple[str, ...]) -> str:
