@@ -24,6 +24,7 @@ class ShardSource(Source):
     def __init__(self, source: Source, folder: Path, wanted: Settings, temperature: float):
         self.source, self.folder, self.temperature = source, Path(folder), temperature
         self.manifest = _checked(self.folder, wanted, temperature)
+        self._check_rows()
         self._files = [os.open(self.folder / shard.file, os.O_RDONLY) for shard in self.manifest.shards]
         self._start_R = np.concatenate([np.cumsum(shard.tokens) - shard.tokens for shard in self.manifest.shards])
 
@@ -40,6 +41,19 @@ class ShardSource(Source):
         for row, index in zip(records_BN, indices, strict=True):
             row[: self.lengths[index]] = self._row(int(index))
         return {**batch, **self._at_temperature(records_BN)}
+
+    def _check_rows(self) -> None:
+        """The manifest says where each row's records lie: it must be of these rows, and of these files."""
+        shards, size = self.manifest.shards, self.manifest.record.itemsize
+        for number, shard in enumerate(shards):
+            start = number * self.manifest.settings.rows_per_shard
+            lengths = self.lengths[start : start + self.manifest.settings.rows_per_shard]
+            held = (self.folder / shard.file).stat().st_size
+            if list(shard.tokens) != list(lengths) or held != sum(shard.tokens) * size:
+                raise ConfigError(
+                    f"distillation.shards {self.folder}: {shard.file} does not hold the rows that the manifest and "
+                    f"the data say; write the shards again"
+                )
 
     def _row(self, index: int) -> np.ndarray:
         size = self.manifest.record.itemsize
