@@ -5,6 +5,7 @@ import math
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from fftnet_jax.config import Config, ConfigError, differences, from_dict, to_dict
@@ -95,7 +96,7 @@ class RunFolder:
         """Drops metric lines after `step`: the resumed run writes them again."""
         file = self / "metrics.jsonl"
         if file.exists():
-            lines = [to_json(row) for row in read_metrics(file) if row["step"] <= step]
+            lines = [line.decode(errors="replace") for line, row in _rows(file) if row["step"] <= step]
             write_text(file, "".join(line + "\n" for line in lines))
 
     def add_metrics(self, row: dict) -> None:
@@ -124,15 +125,17 @@ class RunFolder:
 
 def read_metrics(file: Path) -> list[dict]:
     """The rows of a metrics file; a last line cut short by a kill, and what else is no row, is left out."""
-    rows = []
+    return [row for _, row in _rows(file)]
+
+
+def _rows(file: Path) -> Iterator[tuple[bytes, dict]]:
     for line in file.read_bytes().split(b"\n"):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and type(row.get("step")) is int:
-            rows.append(row)
-    return rows
+            yield line, row
 
 
 def to_json(values: dict, indent: int | None = None) -> str:
