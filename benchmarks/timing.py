@@ -235,11 +235,14 @@ def benchmark(
         parser.error(f"--rounds must be in 0..999999, got {args.rounds}")
     partial = any(value != parser.get_default(key) for key, value in vars(args).items() if key != "folder")
     folder = Path(args.folder or ("runs/benchmarks" if partial else "."))
-    args.peers = _peers(args.no_peers)
+    missing = _why_no_peers()
+    args.peers = not (args.no_peers or missing)
     found = cases(args)
     wanted = [case for case in found if re.search(args.only, case.name)]
     if not wanted:
         parser.error(f"--only must be found in one of: {', '.join(case.name for case in found)}; got {args.only!r}")
+    if missing and not args.no_peers:
+        print(f"the PyTorch rows are left out: {missing}")
     known = {key: value for key, value in vars(args).items() if key not in PLACES}
     machine, tables = hardware(), []
     for case in wanted:
@@ -250,16 +253,12 @@ def benchmark(
     return tables
 
 
-def _peers(unwanted: bool) -> bool:
-    if unwanted:
-        return False
+def _why_no_peers() -> str:
     if jax.default_backend() != "cpu":
-        print("the PyTorch rows are left out: they run on the CPU only")
-        return False
+        return "they run on the CPU only"
     if not importlib.util.find_spec("torch"):
-        print("the PyTorch rows are left out: torch is not installed (pip install -e '.[peers]')")
-        return False
-    return True
+        return "torch is not installed (pip install -e '.[peers]')"
+    return ""
 
 
 def _run(module: str, case: Case, args: argparse.Namespace, rounds: int) -> dict:

@@ -229,8 +229,8 @@ def test_epochs_become_steps(tiny):
 def test_a_spike_is_skipped_and_counted(tiny, tmp_path, monkeypatch):
     make = loop_module.train_batches
 
-    def spiked(source, batch_size, seed):  # the targets of step 28 come from nowhere
-        for step, batch in enumerate(make(source, batch_size, seed), 1):
+    def spiked(*args):  # the targets of step 28 come from nowhere
+        for step, batch in enumerate(make(*args), 1):
             yield {**batch, "targets": 0 * batch["targets"] + 24} if step == 28 else batch
 
     monkeypatch.setattr(loop_module, "train_batches", spiked)
