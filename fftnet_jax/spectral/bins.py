@@ -1,4 +1,4 @@
-"""A short DFT as real matrix products: T samples, followed by T zeros, to the T + 1 bins of a real DFT of 2T points.
+"""A short DFT as real matrix products: up to 2T samples, then zeros, to the T + 1 bins of a real DFT of 2T points.
 
 Each bin becomes a few real rows, combinations of its real and imaginary part, chosen so that what follows needs
 real products only: three rows for a product of two complex numbers,
@@ -26,22 +26,21 @@ DATA, KERNEL, RESULT = ((1, 1), (1, 0), (0, 1)), ((1, 0), (-1, 1), (1, 1)), ((1,
 
 
 def to_bins(x: jax.Array, samples: int, rows: tuple, offset: float = 0.0) -> jax.Array:
-    """(up to T samples, …) → (T + 1 bins × rows, …), a bin's rows side by side, bins in the order of `bin_order`.
+    """(up to 2T samples, …) → (T + 1 bins × rows, …), a bin's rows side by side, bins in the order of `bin_order`.
 
     Args:
+      samples: T.
       offset: the place of the first sample; the spectrum is that of the samples moved behind so many zeros.
     """
     split, length = _split(samples), x.shape[0]
     if split is None:
-        return map_first_axis(row_matrix(samples, rows, offset)[:, :length], x)
+        return map_first_axis(row_matrix(samples, rows, offset, count=length), x)
     first, second = split  # sample t = second * a + b
-    if length < samples:
-        x = jnp.pad(x, ((0, samples - length), *((0, 0),) * (x.ndim - 1)))
+    x = jnp.pad(x, ((0, -length % second), *((0, 0),) * (x.ndim - 1)))
     lines, inner, edges = _stages(samples, rows, offset, False)
     rest = x.shape[1:]
-    V = map_first_axis(
-        lines, x.reshape(first // 2, second, *rest)
-    )  # (first, second, …): lines 0 and first/2, then pairs
+    x = x.reshape(-1, second, *rest)
+    V = map_first_axis(lines[:, : len(x)], x)  # (first, second, …): lines 0 and first/2, then pairs
     middle = V[2:].reshape(first // 2 - 1, 2 * second, *rest)
     body = jnp.einsum("isb,ib...->is...", jnp.asarray(inner, x.dtype), middle).reshape(-1, *rest)
     return jnp.concatenate([body, *(map_first_axis(edge, line) for edge, line in zip(edges, V[:2], strict=True))])
@@ -60,22 +59,17 @@ def from_bins(Y: jax.Array, samples: int, rows: tuple, offset: float = 0.0) -> j
     body = body.reshape(first // 2 - 1, -1, *rest)
     middle = jnp.einsum("isb,is...->ib...", jnp.asarray(inner, Y.dtype), body).reshape(first - 2, second, *rest)
     V = [map_first_axis(edge.T, part)[None] for edge, part in zip(edges, parts, strict=True)]
-    return map_first_axis(lines.T, jnp.concatenate([*V, middle])).reshape(samples, *rest)
+    V = jnp.concatenate([*V, middle])
+    return map_first_axis(lines[:, : first // 2].T, V).reshape(samples, *rest)
 
 
-def delay(U: jax.Array, samples: int) -> jax.Array:
-    """The spectrum, of any number of rows a bin, of the samples moved behind T others."""
-    bins = bin_order(samples)
-    return U * _column(np.repeat((-1.0) ** bins, U.shape[0] // len(bins)), U.ndim)
-
-
-def bins_cost(samples: int, rows: int) -> int:
-    """Multiplications of `to_bins` for one column."""
-    split = _split(samples)
+def bins_cost(samples: int, rows: int, count: int | None = None) -> int:
+    """Multiplications for one column of `to_bins` with `count` samples, T by default, or of `from_bins`."""
+    split, count = _split(samples), count or samples
     if split is None:
-        return rows * (samples + 1) * samples
+        return rows * (samples + 1) * count
     first, second = split
-    return samples * first + rows * first * second**2
+    return count * first + rows * first * second**2
 
 
 @lru_cache(maxsize=64)
@@ -90,13 +84,14 @@ def bin_order(samples: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def row_matrix(samples: int, rows: tuple, offset: float = 0.0, weighted: bool = False) -> np.ndarray:
-    """The whole transform as one matrix, (T + 1 bins × rows, T), float64; `weighted` as in the inverse DFT."""
-    return _line(bin_order(samples), np.arange(samples) + offset, samples, rows, weighted)
+def row_matrix(
+    samples: int, rows: tuple, offset: float = 0.0, weighted: bool = False, count: int | None = None
+) -> np.ndarray:
+    """The whole transform of `count` samples, T by default, as one matrix, (T + 1 bins × rows, count), float64.
 
-
-def _column(values, ndim):
-    return jnp.asarray(np.asarray(values, np.float32).reshape(-1, *(1,) * (ndim - 1)))
+    `weighted` as in the inverse DFT.
+    """
+    return _line(bin_order(samples), np.arange(count or samples) + offset, samples, rows, weighted)
 
 
 @lru_cache(maxsize=64)
@@ -113,8 +108,8 @@ def _split(samples: int) -> tuple[int, int] | None:
 def _stages(samples: int, rows: tuple, offset: float, weighted: bool) -> tuple:
     """Matrices of the first stage, of the second for most bins, and of the second for the two lines that are real."""
     first, second = _split(samples)
-    angle = 2 * np.pi * (np.outer(np.arange(first // 2 + 1), np.arange(first // 2)) % first) / first
-    pairs = np.stack([np.cos(angle[1:-1]), -np.sin(angle[1:-1])], axis=1).reshape(-1, first // 2)
+    angle = 2 * np.pi * (np.outer(np.arange(first // 2 + 1), np.arange(first)) % first) / first
+    pairs = np.stack([np.cos(angle[1:-1]), -np.sin(angle[1:-1])], axis=1).reshape(-1, first)
     lines = np.concatenate([np.cos(angle[[0, -1]]), pairs])
     places = np.arange(second) + offset
     bins = np.arange(1, first // 2)[:, None, None] + first * np.arange(second)[:, None]

@@ -165,8 +165,7 @@ def _blocks(x_BND, past_BPD, kernel, size):
         H = kernel.taps(lags_TP.ravel())
         H = bins.to_bins(H.reshape(size, partitions, *H.shape[1:]), size, bins.KERNEL)
         H_SDO = H.reshape(H.shape[0], -1, H.shape[-1])
-    U_SBCD = bins.to_bins(_chunks(x_BND, past_BPD, size, partitions), size, bins.DATA)
-    X_SBCD = _overlap(U_SBCD, past_BPD is not None, size, partitions)
+    X_SBCD = _spectra(x_BND, past_BPD, size, partitions, bins.DATA)
     Y_SBCO = matmul_by_bin(X_SBCD[:, None], H_SDO)[:, 0]
     return _unchunk(bins.from_bins(Y_SBCO, size, bins.RESULT, offset=size), length)
 
@@ -178,7 +177,7 @@ def _linear_phase(x_BND, past_BPD, weight_WDO, size):
     n = 0, which has no mirror and is a product of its own. So its spectrum is a phase, which is moved into the
     inverse DFT, times a real number (even) or i times one (odd: the data are turned by -i instead).
     """
-    length, window = x_BND.shape[1], weight_WDO.shape[0]
+    length, (window, _, out) = x_BND.shape[1], weight_WDO.shape
     even_KEO, odd_KEO = _fold(weight_WDO, ((1, 1), (-1, -1)))
     cos, sin = _real_dft(window)
     lags_L, centre = np.arange(window - 1), window / 2 - 1
@@ -191,17 +190,20 @@ def _linear_phase(x_BND, past_BPD, weight_WDO, size):
         basis = jnp.asarray(basis, jnp.float32)
         past = None if past_BPD is None else past_BPD @ basis
         z_BNE = x_BND @ basis
-        U_SBCE = bins.to_bins(_chunks(z_BNE, past, size, 1), size, rows)
-        parts.append(_overlap(U_SBCE, past is not None, size, 1))
+        parts.append(_spectra(z_BNE, past, size, 1, rows))
         if rows is bins.REAL_IMAGINARY:
             oldest_BNE = _behind(z_BNE, past, window - 1)[:, :length]
-    # Not one product of both side by side: the copies would take more time and memory than a second product.
-    Y_FRBCO = sum(
-        matmul_by_bin(X_SBCE.reshape(size + 1, 2, *X_SBCE.shape[1:]), K_FEO)
+    # Not one product of both side by side, nor one inverse DFT of their sum: copies and sums of spectra would take
+    # more time and memory.
+    y_TBCO = sum(
+        bins.from_bins(
+            matmul_by_bin(X_SBCE.reshape(size + 1, 2, *X_SBCE.shape[1:]), K_FEO).reshape(-1, *X_SBCE.shape[1:3], out),
+            size,
+            bins.REAL_IMAGINARY,
+            offset=size - centre,
+        )
         for X_SBCE, K_FEO in zip(parts, (A_FEO, B_FEO), strict=True)
     )
-    Y_SBCO = Y_FRBCO.reshape(-1, *Y_FRBCO.shape[2:])
-    y_TBCO = bins.from_bins(Y_SBCO, size, bins.REAL_IMAGINARY, offset=size - centre)
     return _unchunk(y_TBCO, length) + matmul(oldest_BNE, even_KEO.sum(axis=0))
 
 
@@ -212,29 +214,32 @@ def _behind(x_BND, past_BPD, count):
     return jnp.concatenate([past_BPD, x_BND], axis=1)
 
 
-def _chunks(x_BND, past_BPD, size, partitions):
-    """(T, B, C, D): the tokens in chunks of T, behind `partitions` chunks that end with the past, if there is one."""
-    batch, length, width = x_BND.shape
-    x_BMD = jnp.pad(x_BND, ((0, 0), (0, -length % size), (0, 0)))
-    if past_BPD is not None:
-        gap = partitions * size - past_BPD.shape[1]
-        x_BMD = jnp.concatenate([jnp.pad(past_BPD, ((0, 0), (gap, 0), (0, 0))), x_BMD], axis=1)
-    return x_BMD.reshape(batch, x_BMD.shape[1] // size, size, width).transpose(2, 0, 1, 3)
+def _spectra(x_BND, past_BPD, size, partitions, rows):
+    """Spectra (S, B, C, P D) of blocks of 2T tokens, each T behind the one before; those of P blocks side by side.
 
-
-def _overlap(U_SBCD, past, size, partitions):
-    """Spectra of blocks of 2T: an earlier chunk's plus the delayed one of the next, so each is transformed once.
-
-    With several partitions the spectra of the latest blocks stand side by side, (S, B, C, P D).
+    Of the tokens before x, zeros or the past, the blocks hold up to P T. Each chunk of T tokens is transformed twice,
+    as a block's earlier and later half: adding up spectra of halves would take more passes through memory.
     """
-    if past:
-        X = U_SBCD[:, :, :-1] + bins.delay(U_SBCD[:, :, 1:], size)
+    batch, length, width = x_BND.shape
+    chunks, held = -(-length // size), partitions * size
+    ahead = 0 if past_BPD is None else past_BPD.shape[1]
+    if chunks == 1 and not ahead:
+        halves_TBCD = _chunks(jnp.pad(x_BND, ((0, 0), (0, size - length), (0, 0))), size)
+        X_SBCD = bins.to_bins(halves_TBCD, size, rows, offset=size)
     else:
-        X = jnp.pad(U_SBCD[:, :, :-1], ((0, 0), (0, 0), (1, 0), (0, 0))) + bins.delay(U_SBCD, size)
-        X = jnp.pad(X, ((0, 0), (0, 0), (partitions - 1, 0), (0, 0)))
-    chunks = X.shape[2] - partitions + 1
-    starts = [partitions - 1 - p for p in range(partitions)]
-    return jnp.concatenate([X[:, :, start : start + chunks] for start in starts], axis=3)
+        x_BMD = x_BND if past_BPD is None else jnp.concatenate([past_BPD, x_BND], axis=1)
+        first = held if ahead else size  # without a past, blocks further back hold nothing
+        x_BMD = jnp.pad(x_BMD, ((0, 0), (first - ahead, chunks * size - length), (0, 0)))
+        halves_TBCD = _chunks(x_BMD, size)
+        X_SBCD = bins.to_bins(jnp.concatenate([halves_TBCD[:, :, :-1], halves_TBCD[:, :, 1:]]), size, rows)
+    X_SBCD = jnp.pad(X_SBCD, ((0, 0), (0, 0), (chunks + partitions - 1 - X_SBCD.shape[2], 0), (0, 0)))
+    return jnp.concatenate([X_SBCD[:, :, p : p + chunks] for p in range(partitions)[::-1]], axis=3)
+
+
+def _chunks(x_BMD, size):
+    """(T, B, C, D): the tokens in chunks of T."""
+    batch, length, width = x_BMD.shape
+    return x_BMD.reshape(batch, length // size, size, width).transpose(2, 0, 1, 3)
 
 
 def _unchunk(y_TBCO, length):
