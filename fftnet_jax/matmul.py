@@ -4,26 +4,36 @@ JAX writes the gradient of a product as the transpose of another one, and XLA's 
 across its rows or takes a slower kernel.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-@jax.custom_vjp
-def matmul(x: jax.Array, weight_DO: jax.Array) -> jax.Array:
-    """(…, D) and (D, O) → (…, O), in the dtype of x."""
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def matmul(x: jax.Array, weight_DO: jax.Array, plain: str = "input") -> jax.Array:
+    """(…, D) and (D, O) → (…, O), in the dtype of x.
+
+    Args:
+      plain: which of "input" and "gradient" (of the output) lies in memory as it is, so that the weight's gradient
+        transposes that one: XLA's CPU computes the other anew, element by element across its rows, to transpose it.
+    """
     return x @ weight_DO.astype(x.dtype)
 
 
-def _forward(x, weight_DO):
-    return matmul(x, weight_DO), (x, weight_DO)
+def _forward(x, weight_DO, plain):
+    return matmul(x, weight_DO, plain), (x, weight_DO)
 
 
-def _backward(residuals, dy):
+def _backward(plain, residuals, dy):
     x, weight_DO = residuals
     dx = dy @ weight_DO.astype(dy.dtype).T
-    x_DR = _apart(x.reshape(-1, x.shape[-1]).T)
-    dweight_DO = jnp.matmul(x_DR, dy.reshape(-1, dy.shape[-1]), preferred_element_type=jnp.float32)
+    x_RD, dy_RO = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    if plain == "input":
+        dweight_DO = jnp.matmul(_apart(x_RD.T), dy_RO, preferred_element_type=jnp.float32)
+    else:
+        dweight_DO = _apart(jnp.matmul(_apart(dy_RO.T), x_RD, preferred_element_type=jnp.float32)).T
     return dx, dweight_DO.astype(weight_DO.dtype)
 
 
@@ -65,5 +75,5 @@ def map_first_axis(matrix: np.ndarray, x: jax.Array) -> jax.Array:
 
 
 def _apart(transposed):
-    """Keeps a transpose out of the product that follows, for which XLA's CPU has a faster kernel then."""
+    """Keeps a transpose and a product apart, for XLA's CPU has a faster kernel for the product alone."""
     return jax.lax.optimization_barrier(transposed) if jax.default_backend() == "cpu" else transposed

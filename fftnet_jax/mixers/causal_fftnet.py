@@ -29,7 +29,7 @@ from fftnet_jax.spectral import (
     state_output,
 )
 
-BLOCKS_FROM = 8192  # tokens from which blocks with states between them beat one FFT on CPU
+DIRECT_LIMIT = 32  # tokens up to which the sum over all lags is cheap, and exactly causal
 
 
 class SpectralModes(nn.Module):
@@ -53,14 +53,18 @@ class SpectralModes(nn.Module):
         lag_L = jnp.arange(length)
         return damped_waves(jnp.exp(self.log_decay), self.frequency, lag_L, lag_L) @ sequence.own_channels(self.mix)
 
-    def convolve(self, u_BND: jax.Array) -> jax.Array:
-        """The filter's output (B, N, D), by whichever form is faster."""
-        u_BND = sequence.to_channels(u_BND)
-        if jax.default_backend() == "cpu" and u_BND.shape[1] >= BLOCKS_FROM:
+    def convolve(self, u_BND: jax.Array, skip_D: jax.Array) -> jax.Array:
+        """The filter's output plus skip ⊙ u, (B, N, D), by whichever form is faster.
+
+        The skip is part of the tap at lag 0: apart from it, it would take another pass, and a sum over all tokens for
+        its gradient.
+        """
+        u_BND, skip_D = sequence.to_channels(u_BND), sequence.own_channels(skip_D)
+        if jax.default_backend() == "cpu" and u_BND.shape[1] > DIRECT_LIMIT:
             mix_MD = sequence.own_channels(self.mix)
-            y_BND = modal_convolution(u_BND, jnp.exp(self.log_decay), self.frequency, mix_MD)
+            y_BND = modal_convolution(u_BND, jnp.exp(self.log_decay), self.frequency, mix_MD, skip_D)
         else:
-            y_BND = causal_convolution(u_BND, self(u_BND.shape[1]))
+            y_BND = causal_convolution(u_BND, self(u_BND.shape[1]).at[0].add(skip_D))
         return sequence.to_tokens(y_BND)
 
     def advance(self, state_BMD: jax.Array, u_BND: jax.Array, start: jax.Array) -> jax.Array:
@@ -105,8 +109,8 @@ class CausalFFTNet(nn.Module):
     causal = True
 
     def setup(self):
-        self.qkv = _Projections(self.width, 3, _matched_gates, self.dtype)
-        self.out = _Projections(self.width, 1, nn.initializers.lecun_normal(), self.dtype)
+        self.qkv = _Projections(self.width, 3, _matched_gates, self.dtype, "input")
+        self.out = _Projections(self.width, 1, nn.initializers.lecun_normal(), self.dtype, "gradient")
         self.taps = self.param("taps", _shifted_taps, (self.short_filter, 3 * self.width))
         self.skip = self.param("skip", nn.initializers.ones, (self.width,))
         self.filter = SpectralModes(self.width, self.modes, self.horizon)
@@ -116,7 +120,7 @@ class CausalFFTNet(nn.Module):
             raise ValueError(f"need at least one token, got input {x_BND.shape}")
         filtered = (_local(*pair) for pair in zip(self.qkv(x_BND), self._taps(), strict=True))
         q_BND, u_BND = self._gates(*filtered)
-        return self._out(q_BND, u_BND, self.filter.convolve(u_BND))
+        return self._out(q_BND, self.filter.convolve(u_BND, self.skip))
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int) -> dict:
@@ -131,16 +135,17 @@ class CausalFFTNet(nn.Module):
         """Outputs for the next N tokens, and the cache after them; see `pads` for `pads_B`."""
         q_BND, u_BND, cache, start = self._extend(zero_pads(x_BND, pads_B), cache)
         place_N = jnp.arange(x_BND.shape[1])
-        y_BND = self.filter.convolve(u_BND)
+        y_BND = self.filter.convolve(u_BND, self.skip)
         y_BND += self.filter.output(cache["state"], place_N + 1, start + place_N)
-        return self._out(q_BND, u_BND, y_BND), cache | {"state": self.filter.advance(cache["state"], u_BND, start)}
+        return self._out(q_BND, y_BND), cache | {"state": self.filter.advance(cache["state"], u_BND, start)}
 
     def step(self, x_BD: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
         """Output for the next token, and the cache after it, in O(M D) whatever the length of the past."""
         q_B1D, u_B1D, cache, start = self._extend(x_BD[:, None], cache)
         state_BMD = self.filter.advance(cache["state"], u_B1D, start)
         y_B1D = self.filter.output(state_BMD, jnp.zeros(1), start[None])
-        return self._out(q_B1D, u_B1D, y_B1D)[:, 0], cache | {"state": state_BMD}
+        y_B1D += self.skip[None, None] * u_B1D.astype(jnp.float32)
+        return self._out(q_B1D, y_B1D)[:, 0], cache | {"state": state_BMD}
 
     def frequency_response(self, points: int) -> jax.Array:
         """Magnitude (F, D) of the global filter with its skip, at F frequencies from 0 to Nyquist."""
@@ -159,9 +164,8 @@ class CausalFFTNet(nn.Module):
     def _gates(self, q_BND, k_BND, v_BND):
         return q_BND, k_BND * v_BND
 
-    def _out(self, q_BND, u_BND, y_BND):
-        y_BND = (y_BND + self.skip[None, None] * u_BND.astype(jnp.float32)).astype(self.dtype)
-        return self.out(q_BND * y_BND)[0]
+    def _out(self, q_BND, y_BND):
+        return self.out(q_BND * y_BND.astype(self.dtype))[0]
 
 
 def _local(z_BND, taps_KD):
@@ -175,18 +179,19 @@ def _local(z_BND, taps_KD):
 class _Projections(nn.Module):
     """Linear maps (B, N, D) → (B, N, D), several in one parameter, with a product and an array for each.
 
-    Slices and concatenations of one wide array would cost more than the wide product saves.
+    Slices and concatenations of one wide array would cost more than the wide product saves. `plain`: see `matmul`.
     """
 
     width: int
     count: int
     kernel_init: nn.initializers.Initializer
     dtype: jnp.dtype
+    plain: str
 
     @nn.compact
     def __call__(self, x_BND: jax.Array) -> list[jax.Array]:
         kernel = self.param("kernel", self.kernel_init, (self.width, self.count * self.width))
-        return [matmul(x_BND.astype(self.dtype), part) for part in jnp.split(kernel, self.count, axis=1)]
+        return [matmul(x_BND.astype(self.dtype), part, self.plain) for part in jnp.split(kernel, self.count, axis=1)]
 
 
 def _matched_gates(key, shape, dtype=jnp.float32):

@@ -3,7 +3,8 @@
 from fftnet_jax.spectral.convolution import causal_convolution, fast_length, short_convolution
 from fftnet_jax.spectral.dft import window_spectrum
 from fftnet_jax.spectral.fft import irfft, rfft
-from fftnet_jax.spectral.modes import advance_state, angles, damped_waves, modal_convolution, state_output
+from fftnet_jax.spectral.modal_convolution import modal_convolution
+from fftnet_jax.spectral.modes import advance_state, angles, damped_waves, state_output
 from fftnet_jax.spectral.modrelu import modrelu
 from fftnet_jax.spectral.plan import STFTPlan, plan_stft
 from fftnet_jax.spectral.stft import causal_stft

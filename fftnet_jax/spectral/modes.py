@@ -14,9 +14,6 @@ afresh from its position, so none drifts, and slow modes keep their precision ho
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax.spectral.convolution import causal_convolution
-
-BLOCK = 2048  # tokens of a block: beyond, FFTs of whole sequences leave a core's cache
 TURN = 6.283185307179586
 TURN_PARTS = (6.28125, 253 * 2.0**-17, TURN - 6.28125 - 253 * 2.0**-17)  # the first two have 8 bits: exact multiples
 
@@ -53,70 +50,11 @@ def advance_state(
     return state_BMD + lost_1M1 * state_BMD + jnp.einsum("nm,bnd->bmd", waves_NM, u_BND.astype(jnp.float32))
 
 
-def modal_convolution(
-    u_BND: jax.Array, decay_M: jax.Array, frequency_M: jax.Array, mix_MD: jax.Array, block: int = BLOCK
-) -> jax.Array:
-    """`causal_convolution` with the taps of the modes, in O(N): FFTs within blocks of tokens, states across them.
-
-    Returns: (B, N, D) float32.
-
-    Raises:
-      ValueError: no tokens, or a block below 1.
-    """
-    batch, length, width = u_BND.shape
-    if min(length, block) < 1:
-        raise ValueError(f"need N >= 1 and block >= 1, got input {u_BND.shape} and block {block}")
-    blocks = -(-length // block)
-    size = -(-length // blocks)
-    lag_T = jnp.arange(size)
-    taps_TD = damped_waves(decay_M, frequency_M, lag_T, lag_T) @ mix_MD
-    u_BND = jnp.pad(u_BND.astype(jnp.float32), ((0, 0), (0, blocks * size - length), (0, 0)))
-    u_XTD = u_BND.reshape(batch * blocks, size, width)
-    y_XTD = causal_convolution(u_XTD, taps_TD)
-    if blocks > 1:
-        state_BKMD = _states_before(u_XTD.reshape(batch, blocks, size, width), decay_M, frequency_M)
-        mixed_XMD = _mixed(state_BKMD, mix_MD[None, None]).reshape(batch * blocks, -1, width)
-        waves_TM = damped_waves(decay_M, frequency_M, lag_T + 1, lag_T)
-        y_XTD += jnp.einsum("xtm,xmd->xtd", _repeated(waves_TM, len(u_XTD)), mixed_XMD)
-    return y_XTD.reshape(batch, blocks * size, width)[:, :length]
-
-
-def _states_before(u_BKTD, decay_M, frequency_M):
-    """The state (B, K, 2M, D) ahead of each block, its phases counted from the block's first token."""
-    batch, blocks, size, width = u_BKTD.shape
-    place_T = jnp.arange(size)
-    waves_TM = _repeated(damped_waves(decay_M, frequency_M, place_T[::-1], place_T), batch * blocks)
-    added_XMD = jnp.einsum("xtm,xtd->xmd", waves_TM, u_BKTD.reshape(-1, size, width))
-    added_BKMD = added_XMD.reshape(batch, blocks, -1, width)
-    # Each phase afresh from its position, as in `advance_state`: the blocks' are turned to the first token's and back.
-    turn_KM = angles(size * jnp.arange(blocks, dtype=jnp.float32), frequency_M)
-    kept_M = jnp.exp(-size * decay_M)
-    kept_1M1 = jnp.concatenate([kept_M, kept_M])[None, :, None]
-
-    def advance(state_BMD, added_BMD):
-        return kept_1M1 * state_BMD + added_BMD, state_BMD
-
-    added_KBMD = _turned(added_BKMD, turn_KM).swapaxes(0, 1)
-    _, state_KBMD = jax.lax.scan(advance, jnp.zeros_like(added_KBMD[0]), added_KBMD)
-    return _turned(state_KBMD.swapaxes(0, 1), -turn_KM)
-
-
-def _turned(state_BKMD, turn_KM):
-    """The state with its phases counted from as many radians earlier."""
-    C, S = jnp.split(state_BKMD, 2, axis=2)
-    cos, sin = (wave_KM[None, ..., None] for wave_KM in (jnp.cos(turn_KM), jnp.sin(turn_KM)))
-    return jnp.concatenate([C * cos - S * sin, S * cos + C * sin], axis=2)
-
-
 def _mixed(state, mix):
     """The state of shape (…, 2M, D) with the weights of its waves in the output."""
     C, S = jnp.split(state, 2, axis=-2)
     a, b = jnp.split(mix, 2, axis=-2)
     return jnp.concatenate([a * C - b * S, a * S + b * C], axis=-2)
-
-
-def _repeated(waves_TM, count):
-    return jnp.broadcast_to(waves_TM[None], (count, *waves_TM.shape))
 
 
 @jax.custom_jvp

@@ -220,7 +220,7 @@ def _spectra(x_BND, past_BPD, size, partitions, rows):
     Of the tokens before x, zeros or the past, the blocks hold up to P T. Each chunk of T tokens is transformed twice,
     as a block's earlier and later half: adding up spectra of halves would take more passes through memory.
     """
-    batch, length, width = x_BND.shape
+    length = x_BND.shape[1]
     chunks, held = -(-length // size), partitions * size
     ahead = 0 if past_BPD is None else past_BPD.shape[1]
     if chunks == 1 and not ahead:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fftnet_jax.spectral import advance_state, angles, causal_convolution, damped_waves, modal_convolution, state_output
+from fftnet_jax.spectral import advance_state, angles, causal_convolution, damped_waves, state_output
 
 MODES, WIDTH = 8, 4
 
@@ -73,30 +73,3 @@ def test_running_sums_make_the_convolution_of_a_long_past(read, fastest):
     old = state_output(state, mix, damped_waves(decay, frequency, place + 1, read + place))
     new = causal_convolution(u[:, read:], damped_waves(decay, frequency, place, place) @ mix)
     assert np.abs(old + new - wanted[:, read:]).max() <= 1e-5 * np.abs(wanted).max()
-
-
-@given(
-    length=st.sampled_from([1, 2, 7, 64, 97, 128, 301]),
-    block=st.sampled_from([1, 16, 50, 512]),
-    seed=st.integers(0, 99),
-)
-def test_blocks_make_the_convolution_of_the_taps(length, block, seed):
-    rng = np.random.default_rng(seed)
-    decay = np.exp(rng.uniform(np.log(1e-4), 0, MODES)).astype(np.float32)
-    frequency = rng.uniform(-3, 3, MODES).astype(np.float32)
-    mix, u, dy = (
-        rng.normal(size=shape).astype(np.float32)
-        for shape in ((2 * MODES, WIDTH), (2, length, WIDTH), (2, length, WIDTH))
-    )
-
-    def plain(u, decay, frequency, mix):
-        t = jnp.arange(length)
-        return causal_convolution(u, damped_waves(decay, frequency, t, t) @ mix, "direct")
-
-    def with_gradients(function):
-        y, pull = jax.vjp(function, u, decay, frequency, mix)
-        return jax.tree.leaves((y, pull(dy)))
-
-    found = with_gradients(partial(modal_convolution, block=block))
-    for new, old in zip(found, with_gradients(plain), strict=True):
-        assert np.abs(new - old).max() <= 1e-5 * np.abs(old).max()
