@@ -15,6 +15,7 @@ import jax
 from fftnet_jax.spectral.bins import SINGLE_STAGE, bins_cost
 
 FORMS = ("windows", "direct", "blocks", "linear_phase")
+FEW_CHUNKS = 32  # chunks of tokens up to which a block's product reads more of the kernel than it computes
 BLOCKS = (32, 128)  # and one block for all lags; sizes between differ little
 
 # Products per second (multiply-adds), bytes per second through memory, FFT operations per second, seconds a
@@ -80,7 +81,7 @@ def plan_stft(
             raise ValueError(f"{name} must be at least 1, got {value}")
     if form != "auto" and form not in FORMS:
         raise ValueError(f"form must be 'auto' or one of {', '.join(FORMS)}, got {form!r}")
-    work = _Work(batch, length, width, window, out or width, window if past else min(window, length), hartley)
+    work = _Work(batch, length, width, window, out or width, window if past else min(window, length), past, hartley)
     rates = RATES["cpu" if (backend or jax.default_backend()) == "cpu" else "accelerator"]
     options = []
     for candidate in work.candidates():
@@ -90,6 +91,11 @@ def plan_stft(
         raise ValueError("form 'linear_phase' needs spectrum 'real' and 2 <= W <= N; use 'blocks' or 'auto'")
     best, *others = sorted(options, key=lambda plan: plan.seconds)
     return replace(best, others=tuple(others))
+
+
+def four_products(chunks: int) -> bool:
+    """Whether the form "blocks" takes four real products a complex one, for so many chunks of tokens in the batch."""
+    return chunks <= FEW_CHUNKS
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,7 @@ class _Work:
     window: int
     out: int
     lags: int
+    past: bool
     hartley: bool
 
     def candidates(self):
@@ -136,25 +143,31 @@ class _Work:
         return macs + 1.5 * kernel + features, numbers, 0, 4 * self.lags + 20
 
     def _blocks(self, plan):
-        size, rows = plan.block, 3 * plan.block - 1
+        size = plan.block
         partitions, chunks = -(-self.lags // size), self.batch * -(-self.length // size)
-        products = 3 * rows * chunks * partitions * self.width * self.out
-        bins = 2 * bins_cost(size, 3) * chunks * (self.width + self.out)
+        four = four_products(chunks)
+        rows = 2 * size + 2 if four else 3 * size - 1
+        products = 3 * rows * chunks * partitions * self.width * self.out * (2 if four else 1)
+        halves = 1 if self.length <= size and not self.past else 2  # each chunk is transformed once or twice
+        bins = 2 * chunks * (self.width * bins_cost(size, 3, halves * size) + self.out * bins_cost(size, 3))
         features = 2 * chunks * size * self.width**2 if plan.features == "data" else 0
         one_stage = size <= SINGLE_STAGE and partitions == 1
         kernel = self._kernel(
             rows if one_stage else self.lags, plan, 0 if one_stage else partitions * bins_cost(size, 3)
         )
-        numbers = rows * chunks * (6 * self.width * partitions + 4 * self.out) + self._kernel_numbers(rows * partitions)
+        numbers = rows * chunks * (4 * self.width * partitions + 4 * self.out) + self._kernel_numbers(rows * partitions)
         return products + bins + features + kernel, numbers, 0, 30 + rows / 4
 
     def _linear_phase(self, plan):
         size, half = plan.block, self.width // 2
         chunks, tokens = self.batch * -(-self.length // size), self.batch * self.length
         products = 3 * (2 * (size + 1) * chunks * self.width + tokens * half) * self.out
-        maps = 2 * bins_cost(size, 2) * chunks * (self.width + self.out) + 2 * chunks * size * self.width**2
+        maps = (
+            2 * chunks * (self.width * bins_cost(size, 2, 2 * size) + self.out * bins_cost(size, 2))
+            + 2 * chunks * size * self.width**2
+        )
         kernel = self.width * self.out * (size + 1) * self.window
-        numbers = 2 * (size + 1) * chunks * (9 * self.width + 6 * self.out) + self._kernel_numbers(size + 1)
+        numbers = 2 * (size + 1) * chunks * (6 * self.width + 6 * self.out) + self._kernel_numbers(size + 1)
         return products + maps + kernel, numbers, 0, 30 + size / 4
 
     def _kernel(self, rows, plan, bins):

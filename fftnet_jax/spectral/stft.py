@@ -17,7 +17,7 @@ import numpy as np
 from fftnet_jax.matmul import map_first_axis, matmul, matmul_by_bin
 from fftnet_jax.spectral import bins
 from fftnet_jax.spectral.dft import check_spectrum, window_spectrum
-from fftnet_jax.spectral.plan import STFTPlan, plan_stft
+from fftnet_jax.spectral.plan import STFTPlan, four_products, plan_stft
 from fftnet_jax.spectral.windows import causal_windows, valid_windows
 
 GROUP = 2**24  # numbers in the copies of the input that one product of the direct form takes
@@ -153,21 +153,30 @@ def _direct(x_BND, past_BPD, kernel, _):
 
 
 def _blocks(x_BND, past_BPD, kernel, size):
-    """Overlap-save with the kernel in partitions of T lags, three real products a complex one.
+    """Overlap-save with the kernel in partitions of T lags, three real products a complex one, or four where the kernel
+    is most of what is read: its spectrum then has two rows a bin instead of three.
 
     Source: overlap-save, Stockham 1966; partitioned convolution, Kulp 1988.
     """
     length, partitions = x_BND.shape[1], -(-kernel.lags // size)
+    four = four_products(len(x_BND) * -(-length // size))
+    data, kernels, result = (bins.REAL_IMAGINARY,) * 3 if four else (bins.DATA, bins.KERNEL, bins.RESULT)
     lags_TP = np.arange(size)[:, None] + size * np.arange(partitions)[None]
     if partitions == 1 and size <= bins.SINGLE_STAGE:
-        H_SDO = kernel.taps(lags_TP[:, 0], bins.row_matrix(size, bins.KERNEL))
+        H_SDO = kernel.taps(lags_TP[:, 0], bins.row_matrix(size, kernels))
     else:
         H = kernel.taps(lags_TP.ravel())
-        H = bins.to_bins(H.reshape(size, partitions, *H.shape[1:]), size, bins.KERNEL)
+        H = bins.to_bins(H.reshape(size, partitions, *H.shape[1:]), size, kernels)
         H_SDO = H.reshape(H.shape[0], -1, H.shape[-1])
-    X_SBCD = _spectra(x_BND, past_BPD, size, partitions, bins.DATA)
-    Y_SBCO = matmul_by_bin(X_SBCD[:, None], H_SDO)[:, 0]
-    return _unchunk(bins.from_bins(Y_SBCO, size, bins.RESULT, offset=size), length)
+    X_SBCD = _spectra(x_BND, past_BPD, size, partitions, data)
+    if four:
+        a_FBCD, b_FBCD = X_SBCD[::2], X_SBCD[1::2]
+        rows = [jnp.concatenate(pair, axis=3) for pair in ((a_FBCD, -b_FBCD), (b_FBCD, a_FBCD))]
+        Y_F2BCO = matmul_by_bin(jnp.stack(rows, axis=1), H_SDO.reshape(size + 1, -1, H_SDO.shape[2]))
+        Y_SBCO = Y_F2BCO.reshape(-1, *Y_F2BCO.shape[2:])
+    else:
+        Y_SBCO = matmul_by_bin(X_SBCD[:, None], H_SDO)[:, 0]
+    return _unchunk(bins.from_bins(Y_SBCO, size, result, offset=size), length)
 
 
 def _linear_phase(x_BND, past_BPD, weight_WDO, size):

@@ -1,6 +1,6 @@
 import pytest
 
-from fftnet_jax.spectral.plan import FORMS, plan_stft
+from fftnet_jax.spectral.plan import FORMS, four_products, plan_stft
 
 
 def test_a_window_of_one_token_needs_no_blocks():
@@ -59,3 +59,7 @@ def test_unknown_form():
         ValueError, match="form must be 'auto' or one of windows, direct, blocks, linear_phase, got 'fast'"
     ):
         plan_stft(1, 2, 3, 4, form="fast")
+
+
+def test_four_products_only_where_the_kernel_is_most_of_what_is_read():
+    assert four_products(2) and not four_products(128)
