@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fftnet_jax.dense import Dense
 from fftnet_jax.matmul import map_first_axis, matmul, matmul_by_bin
 
 size = st.sampled_from([1, 2, 3, 5, 8])
@@ -23,9 +25,9 @@ def draw(*shape):
     return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
 
 
-@given(rows=size, width=size, out=size)
-def test_matmul(rows, width, out):
-    same_with_gradients(matmul, lambda x, w: x @ w, draw(2, rows, width), draw(width, out))
+@given(rows=size, width=size, out=size, plain=st.sampled_from(["input", "gradient"]))
+def test_matmul(rows, width, out, plain):
+    same_with_gradients(lambda x, w: matmul(x, w, plain), lambda x, w: x @ w, draw(2, rows, width), draw(width, out))
 
 
 @given(bins=size, chunks=size, width=size, out=size)
@@ -46,3 +48,13 @@ def test_matmul_takes_the_dtype_of_its_input_and_gives_gradients_in_their_own(dt
     y, pull = jax.vjp(matmul, draw(2, 3, 4).astype(dtype), draw(4, 5))
     dx, dweight = pull(y)
     assert (y.dtype, dx.dtype, dweight.dtype) == (dtype, dtype, jnp.float32)
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("plain", ["input", "gradient"])
+def test_dense_is_that_of_flax(plain, use_bias):
+    x = draw(2, 5, 4)
+    ours, wanted = Dense(3, plain, use_bias), nn.Dense(3, use_bias)
+    params = wanted.init(jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, params)
+    same_with_gradients(ours.apply, wanted.apply, params, x)
