@@ -12,18 +12,16 @@ class Dense(nn.Module):
 
     Attributes:
       features: outputs.
-      plain: see `matmul`.
     """
 
     features: int
-    plain: str = "input"
     use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.features))
-        y = matmul(x.astype(self.dtype), kernel, self.plain)
+        y = matmul(x.astype(self.dtype), kernel)
         if not self.use_bias:
             return y
         bias = self.param("bias", nn.initializers.zeros, (self.features,))

@@ -4,36 +4,28 @@ JAX writes the gradient of a product as the transpose of another one, and XLA's 
 across its rows or takes a slower kernel.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+LOOP_FROM = 256  # rows from which a loop pays
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def matmul(x: jax.Array, weight_DO: jax.Array, plain: str = "input") -> jax.Array:
-    """(…, D) and (D, O) → (…, O), in the dtype of x.
 
-    Args:
-      plain: which of "input" and "gradient" (of the output) lies in memory as it is, so that the weight's gradient
-        transposes that one: XLA's CPU computes the other anew, element by element across its rows, to transpose it.
-    """
+@jax.custom_vjp
+def matmul(x: jax.Array, weight_DO: jax.Array) -> jax.Array:
+    """(…, D) and (D, O) → (…, O), in the dtype of x."""
     return x @ weight_DO.astype(x.dtype)
 
 
-def _forward(x, weight_DO, plain):
-    return matmul(x, weight_DO, plain), (x, weight_DO)
+def _forward(x, weight_DO):
+    return matmul(x, weight_DO), (x, weight_DO)
 
 
-def _backward(plain, residuals, dy):
+def _backward(residuals, dy):
     x, weight_DO = residuals
     dx = dy @ weight_DO.astype(dy.dtype).T
-    x_RD, dy_RO = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    if plain == "input":
-        dweight_DO = jnp.matmul(_apart(x_RD.T), dy_RO, preferred_element_type=jnp.float32)
-    else:
-        dweight_DO = _apart(jnp.matmul(_apart(dy_RO.T), x_RD, preferred_element_type=jnp.float32)).T
+    x_DR = _transposed(x.reshape(-1, x.shape[-1]))
+    dweight_DO = jnp.matmul(x_DR, dy.reshape(-1, dy.shape[-1]), preferred_element_type=jnp.float32)
     return dx, dweight_DO.astype(weight_DO.dtype)
 
 
@@ -74,6 +66,20 @@ def map_first_axis(matrix: np.ndarray, x: jax.Array) -> jax.Array:
     return apply(x)
 
 
-def _apart(transposed):
-    """Keeps a transpose and a product apart, for XLA's CPU has a faster kernel for the product alone."""
-    return jax.lax.optimization_barrier(transposed) if jax.default_backend() == "cpu" else transposed
+def _transposed(x_RD):
+    """x^T, as an array that lies in memory, for which XLA's CPU has a faster product.
+
+    Made in two turns of a loop, for what enters a loop lies in memory as well: otherwise XLA puts all that x is made of
+    into the transpose, and computes it anew across its rows.
+    """
+    half = len(x_RD) // 2
+    if jax.default_backend() != "cpu":
+        return x_RD.T
+    if len(x_RD) < LOOP_FROM or len(x_RD) % 2:
+        return jax.lax.optimization_barrier(x_RD.T)
+
+    def turn(index, x_DR):
+        part_HD = jax.lax.dynamic_slice_in_dim(x_RD, index * half, half)
+        return jax.lax.dynamic_update_slice_in_dim(x_DR, part_HD.T, index * half, axis=1)
+
+    return jax.lax.fori_loop(0, 2, turn, jnp.zeros(x_RD.shape[::-1], x_RD.dtype))

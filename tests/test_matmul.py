@@ -25,9 +25,9 @@ def draw(*shape):
     return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
 
 
-@given(rows=size, width=size, out=size, plain=st.sampled_from(["input", "gradient"]))
-def test_matmul(rows, width, out, plain):
-    same_with_gradients(lambda x, w: matmul(x, w, plain), lambda x, w: x @ w, draw(2, rows, width), draw(width, out))
+@given(rows=st.sampled_from([1, 2, 3, 8, 150, 151, 256]), width=size, out=size)
+def test_matmul(rows, width, out):
+    same_with_gradients(matmul, lambda x, w: x @ w, draw(2, rows, width), draw(width, out))
 
 
 @given(bins=size, chunks=size, width=size, out=size)
@@ -51,10 +51,9 @@ def test_matmul_takes_the_dtype_of_its_input_and_gives_gradients_in_their_own(dt
 
 
 @pytest.mark.parametrize("use_bias", [True, False])
-@pytest.mark.parametrize("plain", ["input", "gradient"])
-def test_dense_is_that_of_flax(plain, use_bias):
+def test_dense_is_that_of_flax(use_bias):
     x = draw(2, 5, 4)
-    ours, wanted = Dense(3, plain, use_bias), nn.Dense(3, use_bias)
+    ours, wanted = Dense(3, use_bias), nn.Dense(3, use_bias)
     params = wanted.init(jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, params)
     same_with_gradients(ours.apply, wanted.apply, params, x)

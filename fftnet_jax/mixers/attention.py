@@ -21,8 +21,8 @@ class Attention(nn.Module):
     causal = True
 
     def setup(self):
-        self.qkv = Dense(3 * self.width, "input", use_bias=False, dtype=self.dtype)
-        self.out = Dense(self.width, "gradient", use_bias=False, dtype=self.dtype)
+        self.qkv = Dense(3 * self.width, use_bias=False, dtype=self.dtype)
+        self.out = Dense(self.width, use_bias=False, dtype=self.dtype)
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
         q, k, v = (sequence.to_channels(z) for z in self._heads(x_BND, sequence.first_position(x_BND.shape[1])))

@@ -109,8 +109,8 @@ class CausalFFTNet(nn.Module):
     causal = True
 
     def setup(self):
-        self.qkv = _Projections(self.width, 3, _matched_gates, self.dtype, "input")
-        self.out = _Projections(self.width, 1, nn.initializers.lecun_normal(), self.dtype, "gradient")
+        self.qkv = _Projections(self.width, 3, _matched_gates, self.dtype)
+        self.out = _Projections(self.width, 1, nn.initializers.lecun_normal(), self.dtype)
         self.taps = self.param("taps", _shifted_taps, (self.short_filter, 3 * self.width))
         self.skip = self.param("skip", nn.initializers.ones, (self.width,))
         self.filter = SpectralModes(self.width, self.modes, self.horizon)
@@ -179,19 +179,18 @@ def _local(z_BND, taps_KD):
 class _Projections(nn.Module):
     """Linear maps (B, N, D) → (B, N, D), several in one parameter, with a product and an array for each.
 
-    Slices and concatenations of one wide array would cost more than the wide product saves. `plain`: see `matmul`.
+    Slices and concatenations of one wide array would cost more than the wide product saves.
     """
 
     width: int
     count: int
     kernel_init: nn.initializers.Initializer
     dtype: jnp.dtype
-    plain: str
 
     @nn.compact
     def __call__(self, x_BND: jax.Array) -> list[jax.Array]:
         kernel = self.param("kernel", self.kernel_init, (self.width, self.count * self.width))
-        return [matmul(x_BND.astype(self.dtype), part, self.plain) for part in jnp.split(kernel, self.count, axis=1)]
+        return [matmul(x_BND.astype(self.dtype), part) for part in jnp.split(kernel, self.count, axis=1)]
 
 
 def _matched_gates(key, shape, dtype=jnp.float32):

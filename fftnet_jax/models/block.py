@@ -25,8 +25,8 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x_BND: jax.Array) -> jax.Array:
-        hidden = Dense(self.hidden, "input", dtype=self.dtype, name="up")(x_BND)
-        return Dense(self.width, "gradient", dtype=self.dtype, name="down")(ACTIVATIONS[self.activation](hidden))
+        hidden = Dense(self.hidden, dtype=self.dtype, name="up")(x_BND)
+        return Dense(self.width, dtype=self.dtype, name="down")(ACTIVATIONS[self.activation](hidden))
 
 
 class Block(nn.Module):
