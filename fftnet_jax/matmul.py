@@ -7,6 +7,9 @@ across its rows or takes a slower kernel.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import custom_vmap
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
 
 LOOP_FROM = 256  # rows from which a loop pays
 
@@ -67,19 +70,46 @@ def map_first_axis(matrix: np.ndarray, x: jax.Array) -> jax.Array:
 
 
 def _transposed(x_RD):
-    """x^T, as an array that lies in memory, for which XLA's CPU has a faster product.
-
-    Made in two turns of a loop, for what enters a loop lies in memory as well: otherwise XLA puts all that x is made of
-    into the transpose, and computes it anew across its rows.
-    """
-    half = len(x_RD) // 2
+    """x^T, as an array that lies in memory, for which XLA's CPU has a faster product."""
     if jax.default_backend() != "cpu":
         return x_RD.T
     if len(x_RD) < LOOP_FROM or len(x_RD) % 2:
         return jax.lax.optimization_barrier(x_RD.T)
+    return _transposed_by_device(x_RD)
+
+
+def _transposed_in_loop(x_RD):
+    # What enters a loop lies in memory: otherwise XLA puts all that x is made of into the transpose, and computes it
+    # anew across its rows. Two turns, for a loop of one is none.
+    half = len(x_RD) // 2
 
     def turn(index, x_DR):
         part_HD = jax.lax.dynamic_slice_in_dim(x_RD, index * half, half)
         return jax.lax.dynamic_update_slice_in_dim(x_DR, part_HD.T, index * half, axis=1)
 
     return jax.lax.fori_loop(0, 2, turn, jnp.zeros(x_RD.shape[::-1], x_RD.dtype))
+
+
+@custom_vmap
+def _transposed_by_device(x_RD):
+    """Each device of a mesh transposes its own rows; XLA would gather those that a loop takes slices of."""
+    return _partitioned(x_RD)
+
+
+@_transposed_by_device.def_vmap
+def _(axis_size, in_batched, x_YRD):
+    return x_YRD.swapaxes(1, 2), True
+
+
+def _local(x_RD):
+    return _transposed_in_loop(x_RD) if len(x_RD) % 2 == 0 else x_RD.T
+
+
+def _place(mesh, shapes, _):
+    rows = shapes[0].sharding.spec[0] if len(shapes[0].sharding.spec) else None
+    input_, output = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((rows, None), (None, rows)))
+    return mesh, _local, output, (input_,)
+
+
+_partitioned = custom_partitioning(_local)
+_partitioned.def_partition(partition=_place, sharding_rule="r d -> d r", need_replication_factors=("d",))

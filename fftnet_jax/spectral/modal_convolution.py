@@ -116,14 +116,15 @@ def _times_forward(x_FKBC, w_FC):
 
 def _times_backward(residuals, dy_FKBC):
     x_FKBC, w_FC = residuals
-    x_FXC, dy_FXC = (z.reshape(len(z), -1, z.shape[-1]) for z in (x_FKBC, dy_FKBC))
-    size, count = -(-x_FXC.shape[1] // TERMS), x_FXC.shape[1]
-    terms = [slice(start, start + size) for start in range(0, count - size + 1, size)]
-    dw_FXC = sum(_complex_product(dy_FXC[:, term], x_FXC[:, term], conjugate=True) for term in terms)
-    dw_FC = dw_FXC.sum(1)
-    if count % size:
-        last = slice(count - count % size, count)
-        dw_FC += _complex_product(dy_FXC[:, last], x_FXC[:, last], conjugate=True).sum(1)
+    blocks = x_FKBC.shape[1]
+    size = -(-blocks // TERMS)
+    # Over blocks, not rows of the batch: those may lie on several devices.
+    terms = [slice(start, start + size) for start in range(0, blocks - size + 1, size)]
+    dw_FKBC = sum(_complex_product(dy_FKBC[:, term], x_FKBC[:, term], conjugate=True) for term in terms)
+    dw_FC = dw_FKBC.sum((1, 2))
+    if blocks % size:
+        last = slice(blocks - blocks % size, blocks)
+        dw_FC += _complex_product(dy_FKBC[:, last], x_FKBC[:, last], conjugate=True).sum((1, 2))
     return _complex_product(dy_FKBC, w_FC[:, None, None], conjugate=True), dw_FC
 
 
