@@ -28,8 +28,7 @@ from fftnet_jax.spectral import (
     short_convolution,
     state_output,
 )
-
-DIRECT_LIMIT = 32  # tokens up to which the sum over all lags is cheap, and exactly causal
+from fftnet_jax.spectral.convolution import DIRECT_LIMIT
 
 
 class SpectralModes(nn.Module):

@@ -8,7 +8,7 @@ from fftnet_jax.spectral.fft import irfft, rfft
 
 LARGEST_SPECTRUM = 2**26  # points of the FFTs that run at once: half a gigabyte of spectra
 SEGMENT = 128  # tokens of a segment in the gradient of a short convolution on CPU: what stays in its caches
-DIRECT_LIMIT = 32  # tokens up to which a Toeplitz product beats two FFTs on CPU
+DIRECT_LIMIT = 32  # tokens up to which a Toeplitz product is cheap on CPU; it is exactly causal
 
 
 def causal_convolution(u_BND: jax.Array, h_LD: jax.Array, form: str = "auto") -> jax.Array:
