@@ -137,10 +137,11 @@ class _Work:
         tokens = self.batch * self.length
         macs = 3 * tokens * self.lags * self.width * self.out
         kernel = self._kernel(self.lags, plan, 0)
-        features = 2 * tokens * self.width**2 if plan.features == "data" else 0
+        features = tokens * self.width**2 if plan.features == "data" else 0  # forward and backward, at twice the rate
+        launches = 4 * self.lags + (20 if plan.features == "data" else 40)
         # The copies of the input are still in the caches when the product reads them.
         numbers = (tokens * (self.width + self.out) * self.lags + self._kernel_numbers(self.lags)) / 2
-        return macs + 1.5 * kernel + features, numbers, 0, 4 * self.lags + 20
+        return macs + 1.5 * kernel + features, numbers, 0, launches
 
     def _blocks(self, plan):
         size = plan.block
@@ -150,7 +151,7 @@ class _Work:
         products = 3 * rows * chunks * partitions * self.width * self.out * (2 if four else 1)
         halves = 1 if self.length <= size and not self.past else 2  # each chunk is transformed once or twice
         bins = 2 * chunks * (self.width * bins_cost(size, 3, halves * size) + self.out * bins_cost(size, 3))
-        features = 2 * chunks * size * self.width**2 if plan.features == "data" else 0
+        features = chunks * size * self.width**2 if plan.features == "data" else 0
         one_stage = size <= SINGLE_STAGE and partitions == 1
         kernel = self._kernel(
             rows if one_stage else self.lags, plan, 0 if one_stage else partitions * bins_cost(size, 3)
