@@ -8,7 +8,7 @@ from fftnet_jax.matmul import matmul
 
 
 class Dense(nn.Module):
-    """`nn.Dense`, the same parameters and numbers, with the gradient of `matmul`.
+    """`nn.Dense`, the same parameters and numbers, with the gradient of `matmul`, in reverse mode only.
 
     Attributes:
       features: outputs.

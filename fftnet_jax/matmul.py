@@ -87,18 +87,26 @@ def _transposed_in_loop(x_RD):
         part_HD = jax.lax.dynamic_slice_in_dim(x_RD, index * half, half)
         return jax.lax.dynamic_update_slice_in_dim(x_DR, part_HD.T, index * half, axis=1)
 
-    return jax.lax.fori_loop(0, 2, turn, jnp.zeros(x_RD.shape[::-1], x_RD.dtype))
+    return jax.lax.fori_loop(0, 2, turn, jnp.zeros_like(x_RD.T))
 
 
 @custom_vmap
-def _transposed_by_device(x_RD):
+def _by_device(x_RD):
     """Each device of a mesh transposes its own rows; XLA would gather those that a loop takes slices of."""
     return _partitioned(x_RD)
 
 
-@_transposed_by_device.def_vmap
+@_by_device.def_vmap
 def _(axis_size, in_batched, x_YRD):
     return x_YRD.swapaxes(1, 2), True
+
+
+@jax.custom_vjp  # for second derivatives
+def _transposed_by_device(x_RD):
+    return _by_device(x_RD)
+
+
+_transposed_by_device.defvjp(lambda x_RD: (_by_device(x_RD), None), lambda _, dy_DR: (dy_DR.T,))
 
 
 def _local(x_RD):
@@ -106,10 +114,10 @@ def _local(x_RD):
 
 
 def _place(mesh, shapes, _):
-    rows = shapes[0].sharding.spec[0] if len(shapes[0].sharding.spec) else None
-    input_, output = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((rows, None), (None, rows)))
+    rows, columns = (*shapes[0].sharding.spec, None, None)[:2]
+    input_, output = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((rows, columns), (columns, rows)))
     return mesh, _local, output, (input_,)
 
 
 _partitioned = custom_partitioning(_local)
-_partitioned.def_partition(partition=_place, sharding_rule="r d -> d r", need_replication_factors=("d",))
+_partitioned.def_partition(partition=_place, sharding_rule="r d -> d r")

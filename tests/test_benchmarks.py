@@ -89,11 +89,16 @@ def test_ratio_is_the_median_of_ratios_within_rounds():
     assert (rows[1]["median"], rows[1]["min"], rows[1]["max"]) == (8, 3, 20)
 
 
-def test_peers_left_out_in_one_line_without_torch(monkeypatch, capsys):
+def test_peers_left_out_in_one_line_without_torch(monkeypatch, capsys, tmp_path):
     timing = load("timing")
     monkeypatch.setattr(timing.importlib.util, "find_spec", lambda name: None)
-    assert not timing._peers(unwanted=False)
-    assert capsys.readouterr().out.count("\n") == 1
+    monkeypatch.setattr(timing, "_run", lambda *_: {"name": "none", "rows": [], "length": None})
+    monkeypatch.chdir(tmp_path)
+    case = timing.Case("none", 1, {})
+    timing.benchmark("none", lambda args: [case] * (not args.peers), "", ["--quick"], picture=lambda *_: None)
+    assert capsys.readouterr().out == (
+        "the PyTorch rows are left out: torch is not installed (pip install -e '.[peers]')\n"
+    )
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")

@@ -25,9 +25,9 @@ def draw(*shape):
     return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
 
 
-@given(rows=st.sampled_from([1, 2, 3, 8, 150, 151, 256]), width=size, out=size)
+@given(rows=st.sampled_from([1, 2, 3, 8, 255, 256, 300, 301]), width=size, out=size)
 def test_matmul(rows, width, out):
-    same_with_gradients(matmul, lambda x, w: x @ w, draw(2, rows, width), draw(width, out))
+    same_with_gradients(matmul, lambda x, w: x @ w, draw(1, rows, width), draw(width, out))
 
 
 @given(bins=size, chunks=size, width=size, out=size)
@@ -57,3 +57,15 @@ def test_dense_is_that_of_flax(use_bias):
     params = wanted.init(jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, params)
     same_with_gradients(ours.apply, wanted.apply, params, x)
+
+
+def test_second_derivatives_and_vmap():
+    x, w = draw(300, 4), draw(4, 3)
+
+    def twice(product):
+        loss = lambda w, x: jnp.tanh(product(x, w)).sum()  # noqa: E731
+        squares = lambda w, x: sum((part**2).sum() for part in jax.grad(loss, (0, 1))(w, x))  # noqa: E731
+        return jax.grad(squares, (0, 1))(w, x), jax.vmap(jax.grad(loss), (None, 0))(w, jnp.stack([x, 2 * x]))
+
+    for found, wanted in zip(*(jax.tree.leaves(twice(f)) for f in (matmul, jnp.matmul)), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())

@@ -3,7 +3,8 @@
 Three projections pass short local filters; one gates the input of a global causal filter, one its
 output. The gates make the filter adapt to the content, as FFTNet's network on the mean does, but from
 the past only. The global filter's transfer function is learned in the frequency domain as a sum of
-resonances (damped oscillations in time), so it is causal, works at any length, and costs O(N log N).
+resonances (damped oscillations in time), so it is causal, works at any length, and costs O(N log N) or,
+in blocks, O(N).
 
     q, k, v = short filters of x W
     y = (q ⊙ (h * (k ⊙ v) + skip ⊙ k ⊙ v)) W_out

@@ -33,16 +33,19 @@ def to_bins(x: jax.Array, samples: int, rows: tuple, offset: float = 0.0) -> jax
       offset: the place of the first sample; the spectrum is that of the samples moved behind so many zeros.
     """
     split, length = _split(samples), x.shape[0]
+    if length > 2 * samples:
+        raise ValueError(f"at most 2T = {2 * samples} samples, got {length}")
     if split is None:
         return map_first_axis(row_matrix(samples, rows, offset, count=length), x)
     first, second = split  # sample t = second * a + b
     x = jnp.pad(x, ((0, -length % second), *((0, 0),) * (x.ndim - 1)))
     lines, inner, edges = _stages(samples, rows, offset, False)
     rest = x.shape[1:]
-    x = x.reshape(-1, second, *rest)
+    x = x.reshape(len(x) // second, second, *rest)  # not -1: there may be no channels
     V = map_first_axis(lines[:, : len(x)], x)  # (first, second, …): lines 0 and first/2, then pairs
     middle = V[2:].reshape(first // 2 - 1, 2 * second, *rest)
-    body = jnp.einsum("isb,ib...->is...", jnp.asarray(inner, x.dtype), middle).reshape(-1, *rest)
+    body = jnp.einsum("isb,ib...->is...", jnp.asarray(inner, x.dtype), middle)
+    body = body.reshape(inner.shape[0] * inner.shape[1], *rest)
     return jnp.concatenate([body, *(map_first_axis(edge, line) for edge, line in zip(edges, V[:2], strict=True))])
 
 
@@ -56,7 +59,7 @@ def from_bins(Y: jax.Array, samples: int, rows: tuple, offset: float = 0.0) -> j
     rest = Y.shape[1:]
     *ends, _ = np.cumsum([inner.shape[0] * inner.shape[1], *(len(edge) for edge in edges)])
     body, *parts = jnp.split(Y, ends)
-    body = body.reshape(first // 2 - 1, -1, *rest)
+    body = body.reshape(*inner.shape[:2], *rest)
     middle = jnp.einsum("isb,is...->ib...", jnp.asarray(inner, Y.dtype), body).reshape(first - 2, second, *rest)
     V = [map_first_axis(edge.T, part)[None] for edge, part in zip(edges, parts, strict=True)]
     V = jnp.concatenate([*V, middle])

@@ -42,11 +42,13 @@ def modal_convolution(
     Returns: (B, N, D) float32.
 
     Raises:
-      ValueError: no tokens, or a block or group below 1.
+      ValueError: no tokens or channels, another number of channels in the mix, or a block or group below 1.
     """
     batch, length, width = u_BND.shape
-    if min(length, block, group) < 1:
-        raise ValueError(f"need N, block and group >= 1, got input {u_BND.shape}, block {block}, group {group}")
+    if min(*u_BND.shape, block, group) < 1:
+        raise ValueError(f"need B, N, D, block and group >= 1, got input {u_BND.shape}, block {block}, group {group}")
+    if mix_MD.shape[1] != width:
+        raise ValueError(f"input and mix must have the same D, got {u_BND.shape} and {mix_MD.shape}")
     blocks, groups = -(-length // block), -(-width // group)
     size, group = -(-length // blocks), -(-width // groups)
     lag_T = jnp.arange(size)
@@ -171,30 +173,11 @@ def _product_backward(residuals, dy_RKBC):
 _product.defvjp(_product_forward, _product_backward)
 
 
-@jax.custom_vjp
 def _states_before(added_KMBC, lost_M):
     """The state ahead of each block: each block loses a part of it (factors below 0) and adds its own."""
-    return _run(added_KMBC, lost_M, reverse=False)
-
-
-def _run(added_KMBC, lost_M, reverse):
     lost_M11 = lost_M[:, None, None]
 
     def advance(state_MBC, added_MBC):
         return state_MBC + lost_M11 * state_MBC + added_MBC, state_MBC
 
-    return jax.lax.scan(advance, jnp.zeros_like(added_KMBC[0]), added_KMBC, reverse=reverse)[1]
-
-
-def _states_forward(added_KMBC, lost_M):
-    state_KMBC = _states_before(added_KMBC, lost_M)
-    return state_KMBC, (state_KMBC, lost_M)
-
-
-def _states_backward(residuals, dstate_KMBC):
-    state_KMBC, lost_M = residuals
-    dadded_KMBC = _run(dstate_KMBC, lost_M, reverse=True)  # the gradient of the state behind each block
-    return dadded_KMBC, (dadded_KMBC * state_KMBC).sum((0, 2, 3))
-
-
-_states_before.defvjp(_states_forward, _states_backward)
+    return jax.lax.scan(advance, jnp.zeros_like(added_KMBC[0]), added_KMBC)[1]

@@ -54,7 +54,38 @@ def test_slow_modes_stay_exact_over_many_blocks():
     assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize("sizes", [{"block": 0}, {"group": 0}])
-def test_sizes_below_one_are_refused(sizes):
+def test_second_derivatives_over_several_blocks():
+    u, decay, frequency, mix, _, _ = draw(50, 0)
+
+    def plain(u, decay, frequency, mix):
+        t = jnp.arange(50)
+        return causal_convolution(u, damped_waves(decay, frequency, t, t) @ mix, "direct")
+
+    def twice(function):
+        loss = lambda *args: jnp.tanh(function(*args)).sum()  # noqa: E731
+        squares = lambda *args: sum((part**2).sum() for part in jax.grad(loss, (0, 1, 2, 3))(*args))  # noqa: E731
+        return jax.jit(jax.grad(squares, (0, 1, 2, 3)))(u, decay, frequency, mix)
+
+    for found, wanted in zip(twice(partial(modal_convolution, block=16)), twice(plain), strict=True):
+        assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+def test_more_channels_than_one_group():
+    u, mix = np.ones((1, 40, 33), np.float32), np.ones((2 * MODES, 33), np.float32)
+    _, decay, frequency, *_ = draw(1, 0)
+    t = jnp.arange(40)
+    wanted = causal_convolution(u, damped_waves(decay, frequency, t, t) @ mix, "direct")
+    assert np.abs(modal_convolution(u, decay, frequency, mix) - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("changes", [{"block": 0}, {"group": 0}, {"u_BND": np.ones((1, 0, WIDTH), np.float32)}])
+def test_sizes_below_one_are_refused(changes):
+    names = ("u_BND", "decay_M", "frequency_M", "mix_MD")
     with pytest.raises(ValueError, match=">= 1"):
-        modal_convolution(*draw(3, 0)[:4], **sizes)
+        modal_convolution(**dict(zip(names, draw(3, 0), strict=False)) | changes)
+
+
+def test_another_number_of_channels_is_refused():
+    u, decay, frequency, mix, *_ = draw(3, 0)
+    with pytest.raises(ValueError, match="same D"):
+        modal_convolution(u, decay, frequency, mix[:, 1:])

@@ -89,6 +89,17 @@ def test_long_blocks_in_two_stages():
         assert np.abs(run(plan, x, w) - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
+@pytest.mark.parametrize("width", [1, 2])
+def test_long_blocks_of_one_or_two_channels(width):
+    """Which have no sines over the channels."""
+    rng = np.random.default_rng(3)
+    x, w = rng.normal(size=(1, 300, width)).astype(np.float32), rng.normal(size=(150, width, 2)).astype(np.float32)
+    run = jax.jit(lambda plan, x, w: causal_stft(x, w, plan=plan), static_argnums=0)
+    wanted = np.asarray(run("windows", x, w))
+    for form in ("auto", "linear_phase", STFTPlan("blocks", 160, "data"), STFTPlan("blocks", 160, "kernel")):
+        assert np.abs(run(form, x, w) - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
 @pytest.mark.parametrize("form", ["auto", *FORMS])
 def test_a_form_by_name(form):
     rng = np.random.default_rng(2)

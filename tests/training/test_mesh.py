@@ -39,8 +39,8 @@ training = TrainingConfig(num_steps=steps, warmup_steps=2, learning_rate=3e-3, a
 rng, vocabulary = np.random.default_rng(0), options["vocab_size"]
 
 def batch():
-    ids = np.cumsum(rng.integers(0, 2, (16, 65), np.int32), axis=1) % vocabulary
-    weights = (rng.random((16, 64)) < 0.7).astype(np.float32)
+    ids = np.cumsum(rng.integers(0, 2, (32, 65), np.int32), axis=1) % vocabulary
+    weights = (rng.random((32, 64)) < 0.7).astype(np.float32)
     return {"inputs": ids[:, :-1], "targets": ids[:, 1:], "weights": weights}
 
 batches = [batch() for _ in range(steps)]
@@ -50,10 +50,10 @@ def run(mesh):
     state = init_state(model, optimizer, 0, mesh)
     held = sum(leaf.addressable_data(0).nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
     step = jax.jit(make_train_step(model, optimizer, 0, accumulation, mesh=mesh), donate_argnums=0)
-    step = step.lower(state, place_batch(batches[0], mesh, 16)).compile()
+    step = step.lower(state, place_batch(batches[0], mesh, 32)).compile()
     losses = []
     for rows in batches:
-        state, metrics = step(state, place_batch(rows, mesh, 16))
+        state, metrics = step(state, place_batch(rows, mesh, 32))
         losses.append(metrics["loss"].item())
     shapes = [leaf.shape for leaf in jax.tree.leaves(state.params)]
     return {"losses": losses, "held": held, "hlo": step.as_text(), "shapes": shapes}
