@@ -25,7 +25,8 @@ def _forward(x, weight_DO):
 
 
 def _backward(residuals, dy):
-    x, weight_DO = residuals
+    # The barrier keeps the transpose from being made, and held, in the forward pass already.
+    (x, weight_DO), dy = jax.lax.optimization_barrier((residuals, dy))
     dx = dy @ weight_DO.astype(dy.dtype).T
     x_DR = _transposed(x.reshape(-1, x.shape[-1]))
     dweight_DO = jnp.matmul(x_DR, dy.reshape(-1, dy.shape[-1]), preferred_element_type=jnp.float32)
@@ -73,21 +74,22 @@ def _transposed(x_RD):
     """x^T, as an array that lies in memory, for which XLA's CPU has a faster product."""
     if jax.default_backend() != "cpu":
         return x_RD.T
-    if len(x_RD) < LOOP_FROM or len(x_RD) % 2:
+    if len(x_RD) < LOOP_FROM:
         return jax.lax.optimization_barrier(x_RD.T)
     return _transposed_by_device(x_RD)
 
 
-def _transposed_in_loop(x_RD):
-    # What enters a loop lies in memory: otherwise XLA puts all that x is made of into the transpose, and computes it
-    # anew across its rows. Two turns, for a loop of one is none.
-    half = len(x_RD) // 2
+def _copied_in_loop(x_RD):
+    # What leaves a loop lies in memory: otherwise XLA puts all that x is made of into the transpose, and computes it
+    # anew across its rows. Two turns, for a loop of one is none. The transpose itself is ten times slower in a loop.
+    half = -(-len(x_RD) // 2)
 
-    def turn(index, x_DR):
-        part_HD = jax.lax.dynamic_slice_in_dim(x_RD, index * half, half)
-        return jax.lax.dynamic_update_slice_in_dim(x_DR, part_HD.T, index * half, axis=1)
+    def turn(index, copy_RD):
+        start = index * (len(x_RD) - half)
+        part_HD = jax.lax.dynamic_slice_in_dim(x_RD, start, half)
+        return jax.lax.dynamic_update_slice_in_dim(copy_RD, part_HD, start, axis=0)
 
-    return jax.lax.fori_loop(0, 2, turn, jnp.zeros_like(x_RD.T))
+    return jax.lax.fori_loop(0, 2, turn, jnp.zeros_like(x_RD))
 
 
 @custom_vmap
@@ -110,7 +112,7 @@ _transposed_by_device.defvjp(lambda x_RD: (_by_device(x_RD), None), lambda _, dy
 
 
 def _local(x_RD):
-    return _transposed_in_loop(x_RD) if len(x_RD) % 2 == 0 else x_RD.T
+    return jax.lax.optimization_barrier((_copied_in_loop(x_RD) if len(x_RD) > 1 else x_RD).T)
 
 
 def _place(mesh, shapes, _):

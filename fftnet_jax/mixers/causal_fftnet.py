@@ -118,9 +118,14 @@ class CausalFFTNet(nn.Module):
     def __call__(self, x_BND: jax.Array) -> jax.Array:
         if x_BND.shape[1] < 1:
             raise ValueError(f"need at least one token, got input {x_BND.shape}")
-        filtered = (_local(*pair) for pair in zip(self.qkv(x_BND), self._taps(), strict=True))
-        q_BND, u_BND = self._gates(*filtered)
-        return self._out(q_BND, self.filter.convolve(u_BND, self.skip))
+        # With the tokens before ahead of the projections, of which each would need them otherwise.
+        zq_BMD, zk_BMD, zv_BMD = self.qkv(jnp.concatenate([self._past(x_BND), x_BND], axis=1))
+        q_KD, k_KD, v_KD = self._taps()
+        gate = jax.checkpoint(lambda zk, k, zv, v: short_convolution(zk, k) * short_convolution(zv, v))
+        y_BND = self.filter.convolve(gate(zk_BMD, k_KD, zv_BMD, v_KD), self.skip)
+        kernel = self.out.kernel()
+        out = jax.checkpoint(lambda zq, q, y, w: matmul(short_convolution(zq, q) * y.astype(self.dtype), w))
+        return out(zq_BMD, q_KD, y_BND, kernel)
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int) -> dict:
@@ -154,9 +159,13 @@ class CausalFFTNet(nn.Module):
     def _extend(self, x_BND, cache):
         length, start = x_BND.shape[1], cache["position"]
         z_BMD = jnp.concatenate([cache["local"], jnp.concatenate(self.qkv(x_BND), axis=2)], axis=1)
-        z_BNE = short_convolution(z_BMD, self.taps)[:, self.short_filter - 1 :]
-        q_BND, u_BND = self._gates(*jnp.split(z_BNE, 3, axis=2))
+        q_BND, u_BND = self._gates(*jnp.split(short_convolution(z_BMD, self.taps), 3, axis=2))
         return q_BND, u_BND, cache | {"local": z_BMD[:, length:], "position": start + length}, start
+
+    def _past(self, x_BND):
+        count = self.short_filter - 1
+        past_BPD = sequence.before(x_BND, count)
+        return jnp.zeros((x_BND.shape[0], count, x_BND.shape[2]), x_BND.dtype) if past_BPD is None else past_BPD
 
     def _taps(self):
         return jnp.split(self.taps, 3, axis=1)
@@ -166,14 +175,6 @@ class CausalFFTNet(nn.Module):
 
     def _out(self, q_BND, y_BND):
         return self.out(q_BND * y_BND.astype(self.dtype))[0]
-
-
-def _local(z_BND, taps_KD):
-    """A short filter, behind what came before."""
-    past_BPD = sequence.before(z_BND, len(taps_KD) - 1)
-    if past_BPD is None:
-        return short_convolution(z_BND, taps_KD)
-    return short_convolution(jnp.concatenate([past_BPD, z_BND], axis=1), taps_KD)[:, past_BPD.shape[1] :]
 
 
 class _Projections(nn.Module):
@@ -187,9 +188,13 @@ class _Projections(nn.Module):
     kernel_init: nn.initializers.Initializer
     dtype: jnp.dtype
 
-    @nn.compact
+    def setup(self):
+        self.weight = self.param("kernel", self.kernel_init, (self.width, self.count * self.width))
+
+    def kernel(self): return self.weight
+
     def __call__(self, x_BND: jax.Array) -> list[jax.Array]:
-        kernel = self.param("kernel", self.kernel_init, (self.width, self.count * self.width))
+        kernel = self.weight
         return [matmul(x_BND.astype(self.dtype), part) for part in jnp.split(kernel, self.count, axis=1)]
 
 

@@ -7,7 +7,7 @@ from fftnet_jax.spectral import bins
 from fftnet_jax.spectral.fft import irfft, rfft
 
 LARGEST_SPECTRUM = 2**26  # points of the FFTs that run at once: half a gigabyte of spectra
-SEGMENT = 128  # tokens of a segment in the gradient of a short convolution on CPU: what stays in its caches
+SEGMENT = 128  # rows of a segment in the gradient of a short convolution on CPU
 DIRECT_LIMIT = 32  # tokens up to which a Toeplitz product is cheap on CPU; it is exactly causal
 
 
@@ -42,44 +42,58 @@ def causal_convolution(u_BND: jax.Array, h_LD: jax.Array, form: str = "auto") ->
 
 
 @jax.custom_vjp
-def short_convolution(x_BND: jax.Array, taps_KD: jax.Array) -> jax.Array:
-    """Causal depthwise convolution with few taps, as a sum of shifted slices; keeps the dtype of x."""
-    taps, length = taps_KD.shape[0], x_BND.shape[1]
-    taps_KD = taps_KD.astype(x_BND.dtype)
-    x_BMD = jnp.pad(x_BND, ((0, 0), (taps - 1, 0), (0, 0)))
+def short_convolution(x_BMD: jax.Array, taps_KD: jax.Array) -> jax.Array:
+    """Causal depthwise convolution with few taps, as a sum of shifted slices; keeps the dtype of x.
+
+    Args:
+      x_BMD: the K - 1 tokens before the first output, then those of the N outputs (M = N + K - 1).
+
+    Returns: (B, N, D).
+
+    Raises:
+      ValueError: fewer tokens than taps.
+    """
+    taps, length = len(taps_KD), x_BMD.shape[1] - len(taps_KD) + 1
+    if length < 1:
+        raise ValueError(f"need at least as many tokens as taps, got input {x_BMD.shape} and taps {taps_KD.shape}")
+    taps_KD = taps_KD.astype(x_BMD.dtype)
     return sum(taps_KD[lag][None, None] * _span(x_BMD, taps - 1 - lag, length) for lag in range(taps))
 
 
-def _short_forward(x_BND, taps_KD):
-    return short_convolution(x_BND, taps_KD), (x_BND, taps_KD)
+def _short_forward(x_BMD, taps_KD):
+    return short_convolution(x_BMD, taps_KD), (x_BMD, taps_KD)
 
 
 def _short_backward(residuals, dy_BND):
     # The barrier keeps what only the gradient needs from being formed, and held, in the forward pass already.
-    (x_BND, taps_KD), dy_BND = jax.lax.optimization_barrier((residuals, dy_BND))
-    taps, length = taps_KD.shape[0], dy_BND.shape[1]
-    dy_BMD = jnp.pad(dy_BND, ((0, 0), (0, taps - 1), (0, 0)))
+    (x_BMD, taps_KD), dy_BND = jax.lax.optimization_barrier((residuals, dy_BND))
+    taps, length = len(taps_KD), x_BMD.shape[1]
+    padded = jnp.pad(dy_BND, ((0, 0), (taps - 1, taps - 1), (0, 0)))
     kernel_KD = taps_KD.astype(dy_BND.dtype)
-    dx_BND = sum(kernel_KD[lag][None, None] * _span(dy_BMD, lag, length) for lag in range(taps))
-    return dx_BND, _taps_gradient(x_BND, dy_BND, taps).astype(taps_KD.dtype)
+    dx_BMD = sum(kernel_KD[lag][None, None] * _span(padded, lag, length) for lag in range(taps))
+    return dx_BMD, _taps_gradient(x_BMD, dy_BND, taps).astype(taps_KD.dtype)
 
 
-def _taps_gradient(x_BND, dy_BND, taps):
-    """Sum of dy[n] x[n - lag] for each lag and channel, on CPU a segment of tokens at a time: shifted copies of all
-    tokens would cost more to write than the sums to compute."""
-    length = x_BND.shape[1]
-    size = min(SEGMENT, length) if jax.default_backend() == "cpu" else length
-    segments = -(-length // size)
-    behind = segments * size - length
-    x_BMD = jnp.pad(x_BND, ((0, 0), (taps - 1, behind), (0, 0)))
-    dy_BMD = jnp.pad(dy_BND, ((0, 0), (0, behind), (0, 0)))
+def _taps_gradient(x_BMD, dy_BND, taps):
+    """Sum of dy[n] x[n - lag] for each lag and channel, a segment of tokens at a time on CPU, where the running sums,
+    one for each place in a segment, stay in its caches."""
+    batch, length, width = dy_BND.shape
+    size = min(max(1, SEGMENT // batch), length) if jax.default_backend() == "cpu" else length
+    segments = length // size
 
-    def add(index, total_KD):
-        x_BSD = jax.lax.dynamic_slice_in_dim(x_BMD, index * size, size + taps - 1, axis=1).astype(jnp.float32)
-        dy_BSD = jax.lax.dynamic_slice_in_dim(dy_BMD, index * size, size, axis=1).astype(jnp.float32)
-        return total_KD + jnp.stack([(dy_BSD * _span(x_BSD, taps - 1 - lag, size)).sum((0, 1)) for lag in range(taps)])
+    def products(start, size):
+        x_BSD = jax.lax.dynamic_slice_in_dim(x_BMD, start, size + taps - 1, axis=1).astype(jnp.float32)
+        dy_BSD = jax.lax.dynamic_slice_in_dim(dy_BND, start, size, axis=1).astype(jnp.float32)
+        return [dy_BSD * _span(x_BSD, taps - 1 - lag, size) for lag in range(taps)]
 
-    return jax.lax.fori_loop(0, segments, add, jnp.zeros((taps, x_BND.shape[2])))
+    def add(index, totals):
+        return [total + more for total, more in zip(totals, products(index * size, size), strict=True)]
+
+    totals = [jnp.zeros((batch, size, width))] * taps
+    totals = jax.lax.fori_loop(0, segments, add, totals) if segments > 1 else products(0, size)
+    rest = length - segments * size
+    parts = [totals, products(segments * size, rest)] if rest else [totals]
+    return sum(jnp.stack([total.sum((0, 1)) for total in part]) for part in parts)
 
 
 short_convolution.defvjp(_short_forward, _short_backward)

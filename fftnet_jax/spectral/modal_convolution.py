@@ -1,24 +1,19 @@
 """Causal convolution with the taps of damped oscillations, in O(N) and matrix products.
 
-Within blocks of T tokens the filter is a product of short DFTs; from block to block the state of the modes is carried
-(see `modes`). Tokens come first, (T, K blocks, B, C), so that both are products with small matrices from the left.
+Within blocks of T tokens the filter is a Toeplitz matrix for each channel; from block to block the state of the modes
+is carried (see `modes`): its cosines and its sines, a pair of arrays. Channels come first, (C, B, K blocks, T), so that
+a block's tokens, or modes, lie side by side.
 
-The gradients of the parts are written out: what JAX derives sums columns and transposes products, which XLA's CPU does
-slowly. Complex numbers are real arrays with the imaginary parts below the real ones.
+The gradients of the parts are written out: what JAX derives sums and transposes in ways that XLA's CPU does slowly.
 """
-
-from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from fftnet_jax.matmul import map_first_axis
-from fftnet_jax.spectral import bins
 from fftnet_jax.spectral.modes import angles, damped_waves
 
-BLOCK, GROUP = 128, 32  # tokens of a block and channels at a time: about what a core's cache holds
-TERMS = 8  # of a sum over tokens that are added in one pass
+BLOCK, GROUP = 64, 32  # tokens of a block and channels at a time: about what a core's cache holds
+TERMS = 4  # of a sum over channels that are added in one pass
 
 
 def modal_convolution(
@@ -55,129 +50,159 @@ def modal_convolution(
     taps_TD = damped_waves(decay_M, frequency_M, lag_T, lag_T) @ mix_MD
     taps_TD = taps_TD if skip_D is None else taps_TD.at[0].add(skip_D)
     carry = _carry(decay_M, frequency_M, size, blocks) if blocks > 1 else None
-    dft_FT, inverse_TF = _dft(size)
 
     @jax.checkpoint
     def convolve(part):
-        u_TKBC, taps_TC, mix_MC = part
-        Y_FKBC = _times(map_first_axis(dft_FT, u_TKBC), map_first_axis(dft_FT, taps_TC))
-        y_TKBC = map_first_axis(inverse_TF, Y_FKBC)
-        return y_TKBC + carry(u_TKBC, mix_MC) if carry else y_TKBC
+        u_CBKT, taps_CT, mix_CM = part
+        y_CBKT = _by_channel(u_CBKT, _toeplitz(taps_CT))
+        return y_CBKT + carry(u_CBKT, mix_CM) if carry else y_CBKT
 
     idle = groups * group - width
     u_BND = jnp.pad(u_BND.astype(jnp.float32), ((0, 0), (0, blocks * size - length), (0, idle)))
-    u_GTKBC = u_BND.reshape(batch, blocks, size, groups, group).transpose(3, 2, 1, 0, 4)
-    taps_GTC, mix_GMC = (
-        jnp.pad(z, ((0, 0), (0, idle))).reshape(-1, groups, group).swapaxes(0, 1) for z in (taps_TD, mix_MD)
+    u_GCBKT = u_BND.reshape(batch, blocks, size, groups, group).transpose(3, 4, 0, 1, 2)
+    taps_GCT, mix_GCM = (
+        jnp.pad(z, ((0, 0), (0, idle))).T.reshape(groups, group, len(z)) for z in (taps_TD, mix_MD)
     )
-    y_GTKBC = jax.lax.map(convolve, (u_GTKBC, taps_GTC, mix_GMC))
-    return y_GTKBC.transpose(3, 2, 1, 0, 4).reshape(batch, blocks * size, -1)[:, :length, :width]
+    y_GCBKT = jax.lax.map(convolve, (u_GCBKT, taps_GCT, mix_GCM))
+    return y_GCBKT.transpose(2, 3, 4, 0, 1).reshape(batch, blocks * size, -1)[:, :length, :width]
 
 
 def _carry(decay_M, frequency_M, size, blocks):
-    """A function of (T, K, B, C) inputs and their channels' mix: what each block's output owes to the blocks before."""
+    """A function of (C, B, K, T) inputs and their channels' mix: what each block's output owes to the blocks before."""
     lag_T = jnp.arange(size)
-    into_MT = damped_waves(decay_M, frequency_M, lag_T[::-1], lag_T).T
-    out_of_TM = damped_waves(decay_M, frequency_M, lag_T + 1, lag_T)
+    into = jnp.split(damped_waves(decay_M, frequency_M, lag_T[::-1], lag_T), 2, axis=1)
+    cos_1MT, sin_1MT = (wave[None] for wave in jnp.split(damped_waves(decay_M, frequency_M, lag_T + 1, lag_T).T, 2))
     # Each phase afresh from its position: a block's are turned to the first token's, and back.
-    turn_MK = angles(size * jnp.arange(blocks, dtype=jnp.float32), frequency_M).T
+    turn_KM = angles(size * jnp.arange(blocks, dtype=jnp.float32), frequency_M)
+    cos_KM, sin_KM = jnp.cos(turn_KM), jnp.sin(turn_KM)
     lost_M = jnp.expm1(-size * decay_M)  # exp would round a slow mode's decay away
-    lost_M = jnp.concatenate([lost_M, lost_M])
 
-    def carried(u_TKBC, mix_MC):
-        added_MKBC = _turned(_product(into_MT, u_TKBC), turn_MK)
-        state_KMBC = _states_before(added_MKBC.swapaxes(0, 1), lost_M)
-        state_MKBC = _turned(state_KMBC.swapaxes(0, 1), -turn_MK)
-        return _product(out_of_TM, _times(state_MKBC, mix_MC))
+    def carried(u_CBKT, mix_CM):
+        added = _turned([_product(u_CBKT, wave_TM) for wave_TM in into], (cos_KM, sin_KM))
+        C_CBKM, S_CBKM = _turned(_states_before(added, lost_M), (cos_KM, -sin_KM))
+        a_CM1, b_CM1 = jnp.split(mix_CM[..., None], 2, axis=1)
+        return _by_channel(C_CBKM, a_CM1 * cos_1MT + b_CM1 * sin_1MT) + _by_channel(
+            S_CBKM, a_CM1 * sin_1MT - b_CM1 * cos_1MT
+        )
 
     return carried
 
 
-@lru_cache(maxsize=16)
-def _dft(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The DFT of 2T points, T of them zeros, and the way back to the first T, as matrices (2 (T + 1), T), (T, …)."""
-    pair = (bins.row_matrix(size, bins.REAL_IMAGINARY, weighted=weighted) for weighted in (False, True))
-    forward, back = (matrix.reshape(-1, 2, size).swapaxes(0, 1).reshape(-1, size) for matrix in pair)
-    return forward, back.T
+@jax.custom_vjp
+def _toeplitz(taps_CT):
+    """(C, T) → (C, T, T): the matrix that convolves a row of T tokens from the right."""
+    tokens = taps_CT.shape[1]
+    lag_TT = jnp.arange(tokens)[None] - jnp.arange(tokens)[:, None]
+    return jnp.where(lag_TT >= 0, jnp.take(taps_CT, jnp.abs(lag_TT), axis=1), 0.0)
 
 
-def _complex_product(x, w, conjugate=False):
-    (a, b), (c, d) = jnp.split(x, 2), jnp.split(w, 2)
-    return jnp.concatenate([a * c + b * d, b * c - a * d] if conjugate else [a * c - b * d, a * d + b * c])
+def _toeplitz_backward(_, dy_CTT):
+    # A gap behind each row that is one longer than the rows moves each by one: diagonals become columns.
+    channels, tokens, _ = dy_CTT.shape
+    flat = jnp.pad(dy_CTT, ((0, 0), (0, 0), (0, tokens))).reshape(channels, -1)
+    skewed = jnp.pad(flat, ((0, 0), (0, tokens))).reshape(channels, tokens, -1)
+    return (skewed[..., :tokens].sum(1),)
+
+
+_toeplitz.defvjp(lambda taps_CT: (_toeplitz(taps_CT), None), _toeplitz_backward)
 
 
 @jax.custom_vjp
-def _times(x_FKBC, w_FC):
-    """Complex numbers times those of their row and channel."""
-    return _complex_product(x_FKBC, w_FC[:, None, None])
+def _by_channel(x_CBKE, matrix_CET):
+    """Each channel's rows times its own matrix."""
+    return _contract(x_CBKE, matrix_CET, 3, 1)
 
 
-def _times_forward(x_FKBC, w_FC):
-    return _times(x_FKBC, w_FC), (x_FKBC, w_FC)
+def _contract(a, b, axes_a, axes_b):
+    axes_a, axes_b = (axes if isinstance(axes, tuple) else (axes,) for axes in (axes_a, axes_b))
+    return jax.lax.dot_general(a, b, ((axes_a, axes_b), ((0,), (0,))))
 
 
-def _times_backward(residuals, dy_FKBC):
-    x_FKBC, w_FC = residuals
-    blocks = x_FKBC.shape[1]
-    size = -(-blocks // TERMS)
-    # Over blocks, not rows of the batch: those may lie on several devices.
-    terms = [slice(start, start + size) for start in range(0, blocks - size + 1, size)]
-    dw_FKBC = sum(_complex_product(dy_FKBC[:, term], x_FKBC[:, term], conjugate=True) for term in terms)
-    dw_FC = dw_FKBC.sum((1, 2))
-    if blocks % size:
-        last = slice(blocks - blocks % size, blocks)
-        dw_FC += _complex_product(dy_FKBC[:, last], x_FKBC[:, last], conjugate=True).sum((1, 2))
-    return _complex_product(dy_FKBC, w_FC[:, None, None], conjugate=True), dw_FC
+def _by_channel_backward(residuals, dy_CBKT):
+    x_CBKE, matrix_CET = residuals
+    return _contract(dy_CBKT, matrix_CET, 3, 2), _contract(x_CBKE, dy_CBKT, (1, 2), (1, 2))
 
 
-_times.defvjp(_times_forward, _times_backward)
+_by_channel.defvjp(lambda x, matrix: (_by_channel(x, matrix), (x, matrix)), _by_channel_backward)
 
 
 @jax.custom_vjp
-def _turned(x_MKBC, angle_MK):
-    """Complex numbers turned by the angle of their mode and block."""
-    (real, imaginary), angle_MK11 = jnp.split(x_MKBC, 2), angle_MK[:, :, None, None]
-    cos, sin = jnp.cos(angle_MK11), jnp.sin(angle_MK11)
-    return jnp.concatenate([real * cos - imaginary * sin, imaginary * cos + real * sin])
+def _product(x_CBKT, matrix_TM):
+    """All rows times the same matrix."""
+    return x_CBKT @ matrix_TM
 
 
-def _turned_forward(x_MKBC, angle_MK):
-    return _turned(x_MKBC, angle_MK), (x_MKBC, angle_MK)
+def _product_backward(residuals, dy_CBKM):
+    x_CBKT, matrix_TM = residuals
+    # The sum over channels last: the operand that is transposed for it is that of `_by_channel`.
+    return _product(dy_CBKM, matrix_TM.T), _contract(x_CBKT, dy_CBKM, (1, 2), (1, 2)).sum(0)
 
 
-def _turned_backward(residuals, dy_MKBC):
-    x_MKBC, angle_MK = residuals
-    dx_MKBC = _turned(dy_MKBC, -angle_MK)
-    (real, imaginary), (dreal, dimaginary) = jnp.split(x_MKBC, 2), jnp.split(dx_MKBC, 2)
-    return dx_MKBC, (dimaginary * real - dreal * imaginary).sum((2, 3))
-
-
-_turned.defvjp(_turned_forward, _turned_backward)
+_product.defvjp(lambda x, matrix: (_product(x, matrix), (x, matrix)), _product_backward)
 
 
 @jax.custom_vjp
-def _product(matrix_RT, x_TKBC):
-    """A matrix times the first axis."""
-    return jnp.tensordot(matrix_RT, x_TKBC, axes=1)
+def _turned(x, turn):
+    """Complex numbers, a pair of (C, B, K, M), turned by those of their block and mode, a pair of (K, M)."""
+    (a, b), (cos, sin) = ([_flat(z) for z in pair] for pair in (x, [z[None, None] for z in turn]))
+    return [z.reshape(x[0].shape) for z in (a * cos - b * sin, b * cos + a * sin)]
 
 
-def _product_forward(matrix_RT, x_TKBC):
-    return _product(matrix_RT, x_TKBC), (matrix_RT, x_TKBC)
+def _flat(x_CBKM):
+    return x_CBKM.reshape(*x_CBKM.shape[:2], -1)  # long inner loops
 
 
-def _product_backward(residuals, dy_RKBC):
-    matrix_RT, x_TKBC = residuals
-    return jnp.tensordot(dy_RKBC, x_TKBC, axes=((1, 2, 3), (1, 2, 3))), _product(matrix_RT.T, dy_RKBC)
+def _turned_backward(residuals, dy):
+    x, (cos_KM, sin_KM) = residuals
+    along = _sum_of_channels(lambda a, b, da, db: da * a + db * b, *x, *dy)
+    across = _sum_of_channels(lambda a, b, da, db: db * a - da * b, *x, *dy)
+    return _turned(dy, (cos_KM, -sin_KM)), (along, across)
 
 
-_product.defvjp(_product_forward, _product_backward)
+_turned.defvjp(lambda x, turn: (_turned(x, turn), (x, turn)), _turned_backward)
 
 
-def _states_before(added_KMBC, lost_M):
+def _sum_of_channels(function, *xs):
+    """Sum over channels and batch of a function, number by number, of (C, B, K, M) arrays."""
+    step = len(xs[0]) // TERMS if len(xs[0]) % TERMS == 0 else len(xs[0])
+    return sum(function(*(x[i : i + step] for x in xs)) for i in range(0, len(xs[0]), step)).sum((0, 1))
+
+
+@jax.custom_vjp
+def _states_before(added, lost_M):
     """The state ahead of each block: each block loses a part of it (factors below 0) and adds its own."""
-    lost_M11 = lost_M[:, None, None]
+    return _recur(added, lost_M, backwards=False)
 
-    def advance(state_MBC, added_MBC):
-        return state_MBC + lost_M11 * state_MBC + added_MBC, state_MBC
 
-    return jax.lax.scan(advance, jnp.zeros_like(added_KMBC[0]), added_KMBC)[1]
+def _states_forward(added, lost_M):
+    states = _recur(added, lost_M, backwards=False)
+    return states, (lost_M, states)
+
+
+def _states_backward(residuals, dstates):
+    lost_M, states = residuals
+    dadded = _recur(dstates, lost_M, backwards=True)
+    dlost_KM = sum(_sum_of_channels(jnp.multiply, *pair) for pair in zip(dadded, states, strict=True))
+    return dadded, dlost_KM.sum(0)
+
+
+_states_before.defvjp(_states_forward, _states_backward)
+
+
+def _recur(added, lost_M, backwards):
+    # In place, block after block: a scan would bring the blocks to the front first, and back.
+    channels, batch, blocks, modes = added[0].shape
+
+    def advance(index, carry):
+        place = modes * (blocks - 1 - index if backwards else index)
+        return [one(*parts, place) for parts in zip(carry, flat, strict=True)]
+
+    def one(state_and_all, added_CBR, place):
+        state_CBM, all_CBR = state_and_all
+        all_CBR = jax.lax.dynamic_update_slice_in_dim(all_CBR, state_CBM, place, axis=2)
+        new_CBM = jax.lax.dynamic_slice_in_dim(added_CBR, place, modes, axis=2)
+        return state_CBM + lost_M[None, None] * state_CBM + new_CBM, all_CBR
+
+    flat = [_flat(x_CBKM) for x_CBKM in added]
+    start = [(jnp.zeros((channels, batch, modes)), jnp.zeros_like(x_CBR)) for x_CBR in flat]
+    return [all_CBR.reshape(added[0].shape) for _, all_CBR in jax.lax.fori_loop(0, blocks, advance, start)]
