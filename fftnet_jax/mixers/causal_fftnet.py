@@ -119,13 +119,10 @@ class CausalFFTNet(nn.Module):
         if x_BND.shape[1] < 1:
             raise ValueError(f"need at least one token, got input {x_BND.shape}")
         # With the tokens before ahead of the projections, of which each would need them otherwise.
-        zq_BMD, zk_BMD, zv_BMD = self.qkv(jnp.concatenate([self._past(x_BND), x_BND], axis=1))
-        q_KD, k_KD, v_KD = self._taps()
-        gate = jax.checkpoint(lambda zk, k, zv, v: short_convolution(zk, k) * short_convolution(zv, v))
-        y_BND = self.filter.convolve(gate(zk_BMD, k_KD, zv_BMD, v_KD), self.skip)
-        kernel = self.out.kernel()
-        out = jax.checkpoint(lambda zq, q, y, w: matmul(short_convolution(zq, q) * y.astype(self.dtype), w))
-        return out(zq_BMD, q_KD, y_BND, kernel)
+        z_BMD = self.qkv(jnp.concatenate([self._past(x_BND), x_BND], axis=1))
+        q, k, v = zip(z_BMD, jnp.split(self.taps, 3, axis=1), strict=True)
+        y_BND = self.filter.convolve(_gated_input(k, v), self.skip)
+        return _gated_output(q, y_BND.astype(self.dtype), self.out.kernel)
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int) -> dict:
@@ -159,22 +156,27 @@ class CausalFFTNet(nn.Module):
     def _extend(self, x_BND, cache):
         length, start = x_BND.shape[1], cache["position"]
         z_BMD = jnp.concatenate([cache["local"], jnp.concatenate(self.qkv(x_BND), axis=2)], axis=1)
-        q_BND, u_BND = self._gates(*jnp.split(short_convolution(z_BMD, self.taps), 3, axis=2))
-        return q_BND, u_BND, cache | {"local": z_BMD[:, length:], "position": start + length}, start
+        q_BND, k_BND, v_BND = jnp.split(short_convolution(z_BMD, self.taps), 3, axis=2)
+        return q_BND, k_BND * v_BND, cache | {"local": z_BMD[:, length:], "position": start + length}, start
 
     def _past(self, x_BND):
         count = self.short_filter - 1
         past_BPD = sequence.before(x_BND, count)
         return jnp.zeros((x_BND.shape[0], count, x_BND.shape[2]), x_BND.dtype) if past_BPD is None else past_BPD
 
-    def _taps(self):
-        return jnp.split(self.taps, 3, axis=1)
-
-    def _gates(self, q_BND, k_BND, v_BND):
-        return q_BND, k_BND * v_BND
-
     def _out(self, q_BND, y_BND):
         return self.out(q_BND * y_BND.astype(self.dtype))[0]
+
+
+# Recomputed for the gradient from the projections: that costs less than the memory to keep it.
+@jax.checkpoint
+def _gated_input(k, v):
+    return short_convolution(*k) * short_convolution(*v)
+
+
+@jax.checkpoint
+def _gated_output(q, y_BND, kernel_DD):
+    return matmul(short_convolution(*q) * y_BND, kernel_DD)
 
 
 class _Projections(nn.Module):
@@ -189,13 +191,10 @@ class _Projections(nn.Module):
     dtype: jnp.dtype
 
     def setup(self):
-        self.weight = self.param("kernel", self.kernel_init, (self.width, self.count * self.width))
-
-    def kernel(self): return self.weight
+        self.kernel = self.param("kernel", self.kernel_init, (self.width, self.count * self.width))
 
     def __call__(self, x_BND: jax.Array) -> list[jax.Array]:
-        kernel = self.weight
-        return [matmul(x_BND.astype(self.dtype), part) for part in jnp.split(kernel, self.count, axis=1)]
+        return [matmul(x_BND.astype(self.dtype), part) for part in jnp.split(self.kernel, self.count, axis=1)]
 
 
 def _matched_gates(key, shape, dtype=jnp.float32):

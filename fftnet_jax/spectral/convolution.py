@@ -67,23 +67,24 @@ def _short_forward(x_BMD, taps_KD):
 def _short_backward(residuals, dy_BND):
     # The barrier keeps what only the gradient needs from being formed, and held, in the forward pass already.
     (x_BMD, taps_KD), dy_BND = jax.lax.optimization_barrier((residuals, dy_BND))
-    taps, length = len(taps_KD), x_BMD.shape[1]
+    taps = len(taps_KD)
     padded = jnp.pad(dy_BND, ((0, 0), (taps - 1, taps - 1), (0, 0)))
     kernel_KD = taps_KD.astype(dy_BND.dtype)
-    dx_BMD = sum(kernel_KD[lag][None, None] * _span(padded, lag, length) for lag in range(taps))
-    return dx_BMD, _taps_gradient(x_BMD, dy_BND, taps).astype(taps_KD.dtype)
+    dx_BMD = sum(kernel_KD[lag][None, None] * _span(padded, lag, x_BMD.shape[1]) for lag in range(taps))
+    return dx_BMD, _taps_gradient(x_BMD, padded, taps).astype(taps_KD.dtype)
 
 
-def _taps_gradient(x_BMD, dy_BND, taps):
+def _taps_gradient(x_BMD, padded, taps):
     """Sum of dy[n] x[n - lag] for each lag and channel, a segment of tokens at a time on CPU, where the running sums,
-    one for each place in a segment, stay in its caches."""
-    batch, length, width = dy_BND.shape
+    one for each place in a segment, stay in its caches. `padded` has K - 1 zeros around dy, which is not kept too."""
+    batch, length, width = x_BMD.shape
+    length -= taps - 1
     size = min(max(1, SEGMENT // batch), length) if jax.default_backend() == "cpu" else length
     segments = length // size
 
     def products(start, size):
         x_BSD = jax.lax.dynamic_slice_in_dim(x_BMD, start, size + taps - 1, axis=1).astype(jnp.float32)
-        dy_BSD = jax.lax.dynamic_slice_in_dim(dy_BND, start, size, axis=1).astype(jnp.float32)
+        dy_BSD = jax.lax.dynamic_slice_in_dim(padded, start + taps - 1, size, axis=1).astype(jnp.float32)
         return [dy_BSD * _span(x_BSD, taps - 1 - lag, size) for lag in range(taps)]
 
     def add(index, totals):

@@ -60,9 +60,7 @@ def modal_convolution(
     idle = groups * group - width
     u_BND = jnp.pad(u_BND.astype(jnp.float32), ((0, 0), (0, blocks * size - length), (0, idle)))
     u_GCBKT = u_BND.reshape(batch, blocks, size, groups, group).transpose(3, 4, 0, 1, 2)
-    taps_GCT, mix_GCM = (
-        jnp.pad(z, ((0, 0), (0, idle))).T.reshape(groups, group, len(z)) for z in (taps_TD, mix_MD)
-    )
+    taps_GCT, mix_GCM = (jnp.pad(z, ((0, 0), (0, idle))).T.reshape(groups, group, len(z)) for z in (taps_TD, mix_MD))
     y_GCBKT = jax.lax.map(convolve, (u_GCBKT, taps_GCT, mix_GCM))
     return y_GCBKT.transpose(2, 3, 4, 0, 1).reshape(batch, blocks * size, -1)[:, :length, :width]
 

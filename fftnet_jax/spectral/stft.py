@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fftnet_jax.matmul import map_first_axis, matmul_by_bin
+from fftnet_jax.matmul import map_first_axis, matmul, matmul_by_bin
 from fftnet_jax.spectral import bins
 from fftnet_jax.spectral.dft import check_spectrum, window_spectrum
 from fftnet_jax.spectral.plan import STFTPlan, four_products, plan_stft
@@ -213,7 +213,7 @@ def _linear_phase(x_BND, past_BPD, weight_WDO, size):
         )
         for X_SBCE, K_FEO in zip(parts, (A_FEO, B_FEO), strict=True)
     )
-    return _unchunk(y_TBCO, length) + oldest_BNE @ even_KEO.sum(axis=0)
+    return _unchunk(y_TBCO, length) + matmul(oldest_BNE, even_KEO.sum(axis=0))
 
 
 def _behind(x_BND, past_BPD, count):

@@ -109,18 +109,24 @@ def test_causal_convolution_computes_in_float32():
 
 
 @given(length=st.sampled_from([1, 2, 7, 16, 129, 300]), taps=st.sampled_from([1, 2, 4, 9]), seed=st.integers(0, 99))
-def test_short_convolution_is_the_double_loop(length, taps, seed):
-    u, h, g = normal(seed, (2, length, 3), (taps, 3), (2, length, 3))
-    y, du, dh = RUN_SHORT(u, h, g)
-    wanted_du, wanted_dh = definition_gradients(u, h, g)
-    assert_close(y, definition(u, h))
-    assert_close(du, wanted_du)
+def test_short_convolution_is_the_double_loop_from_where_it_has_a_past(length, taps, seed):
+    past = taps - 1
+    x, h, g = normal(seed, (2, past + length, 3), (taps, 3), (2, length, 3))
+    y, dx, dh = RUN_SHORT(x, h, g)
+    wanted_dx, wanted_dh = definition_gradients(x, h, np.pad(g, ((0, 0), (past, 0), (0, 0))))
+    assert_close(y, definition(x, h)[:, past:])
+    assert_close(dx, wanted_dx)
     assert_close(dh, wanted_dh)
 
 
 def test_short_convolution_keeps_the_dtype():
     x, h = jnp.ones((1, 5, 2), jnp.bfloat16), jnp.ones((3, 2))
     assert short_convolution(x, h).dtype == jnp.bfloat16
+
+
+def test_short_convolution_of_fewer_tokens_than_taps_is_refused():
+    with pytest.raises(ValueError, match="as many tokens as taps, got input \\(1, 2, 2\\)"):
+        short_convolution(jnp.ones((1, 2, 2)), jnp.ones((3, 2)))
 
 
 def smooth(number):
