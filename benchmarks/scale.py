@@ -90,7 +90,7 @@ def predicted(config, mesh, split: dict) -> dict:
     stft = sum(2 * min(m.window, length) * width**2 for name in m.mixers if name == "causal_stft")
     forward = 2 * split["kernels"] + fft + attention + stft
     exchanged = {"causal_fftnet": size + 4, "attention": 4 * size, "fftnet": 8, "fourier": 12, "causal_stft": 0}
-    behind = {"causal_fftnet": 3 * (m.short_filter - 1) * size, "causal_stft": (m.window - 1) * size}
+    behind = {"causal_fftnet": (m.short_filter - 1) * size, "causal_stft": (m.window - 1) * size}
     split_model = (model - 1) / model
     return {
         "state": (f"4 (1 + {moments}) ((S + E) / p + W)", 4 * (1 + moments) * ((blocks + others) / parts + whole)),

@@ -70,7 +70,7 @@ def test_logits_are_float32_with_a_head_of_its_own():
 def test_remat_changes_neither_values_nor_gradients():
     results, programs = [], []
     for remat in (False, True):
-        model = build_model(config_of("causal_fftnet", remat=remat, dropout=0.2))
+        model = build_model(config_of("attention", remat=remat, dropout=0.2))
 
         def loss(params, model=model):
             logits = model.apply({"params": params}, IDS, deterministic=False, rngs={"dropout": jax.random.key(1)})
