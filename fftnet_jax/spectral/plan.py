@@ -137,9 +137,8 @@ class _Work:
         tokens = self.batch * self.length
         macs = 3 * tokens * self.lags * self.width * self.out
         kernel = self._kernel(self.lags, plan, 0)
-        features = (
-            tokens * self.width**2 if plan.features == "data" else 0
-        )  # forward and backward, at twice the rate (CPU)
+        # Forward and backward, at twice the rate (CPU).
+        features = tokens * self.width**2 if plan.features == "data" else 0
         launches = 4 * self.lags + (20 if plan.features == "data" else 40)
         # The copies of the input are still in the caches when the product reads them.
         numbers = (tokens * (self.width + self.out) * self.lags + self._kernel_numbers(self.lags)) / 2

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import re
 from pathlib import Path
 
 import jax
@@ -70,7 +71,7 @@ def test_logits_are_float32_with_a_head_of_its_own():
 def test_remat_changes_neither_values_nor_gradients():
     results, programs = [], []
     for remat in (False, True):
-        model = build_model(config_of("attention", remat=remat, dropout=0.2))
+        model = build_model(config_of("causal_fftnet", remat=remat, dropout=0.2))
 
         def loss(params, model=model):
             logits = model.apply({"params": params}, IDS, deterministic=False, rngs={"dropout": jax.random.key(1)})
@@ -79,7 +80,8 @@ def test_remat_changes_neither_values_nor_gradients():
         params = random_params(model)
         results.append(jax.jit(jax.value_and_grad(loss))(params))
         programs.append(str(jax.make_jaxpr(jax.grad(loss))(params)))
-    assert ["remat" in program or "checkpoint" in program for program in programs] == [False, True]
+    without, with_remat = (len(re.findall("remat|checkpoint", program)) for program in programs)
+    assert without < with_remat
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *results)
 
 

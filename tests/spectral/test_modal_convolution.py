@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fftnet_jax.spectral import causal_convolution, damped_waves, modal_convolution
 
-MODES, WIDTH = 8, 5
+MODES, WIDTH = 8, 8
 
 
 def draw(length, seed, slowest=1e-4):
