@@ -4,7 +4,11 @@ Every process runs the same program on its part of the data. The first one owns 
 metrics, pictures, seals. The folder must be on storage that all of them see.
 """
 
+import ctypes
+import logging
 import os
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +24,8 @@ JOIN, HEARTBEAT, LEAVE = 120, 30, 30
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 # What errors of collectives and of JAX's coordination service say when another process is gone.
 SIGNS = ("gloo", "nccl", "coordination", "heartbeat", "socket closed", "connection", "unavailable", "deadline")
+
+INTACT = "the checkpoints are intact, start all processes again to go on from the last one"
 
 
 class HostLost(Exception):  # noqa: N818
@@ -80,6 +86,19 @@ def join(party: Party) -> None:
             f"--distributed: the other processes can't be found within {JOIN} s ({line}); "
             f"start all of them, or name them with --coordinator HOST:PORT --num_processes N --process_id I"
         ) from error
+    # Orbax's threads log such an error with its traceback, and then raise it to the training loop, which says it.
+    logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and is_loss(record.exc_info[1])))
+    ctypes.CDLL(None).signal(signal.SIGABRT, _aborted)
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _aborted(_: int) -> None:
+    """Says what happened where JAX's client ends this process, as it does when the first is gone, before Python can.
+
+    A handler of Python's own would never run: it waits for the main thread, and `abort` does not.
+    """
+    print(f"error: another process of this run is gone; {INTACT}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def is_first() -> bool:
@@ -130,10 +149,11 @@ class Vote:
         return before is not None and bool(before)
 
 
-def is_loss(error: Exception) -> bool:
-    """Whether an error of JAX says that another process is gone."""
-    text = str(error).lower()
-    return jax.process_count() > 1 and any(sign in text for sign in SIGNS)
+def is_loss(error: BaseException | None) -> bool:
+    """Whether an error of JAX, or one that it caused, says that another process is gone."""
+    if error is None or jax.process_count() == 1:
+        return False
+    return any(sign in str(error).lower() for sign in SIGNS) or is_loss(error.__cause__)
 
 
 def _integer(name: str, value, least: int, most: int | None) -> int:

@@ -15,7 +15,7 @@ from fftnet_jax.models import build_model
 from fftnet_jax.training.checkpoints import Checkpoints, dump_state, read_params
 from fftnet_jax.training.evaluation import make_evaluate, test_figures
 from fftnet_jax.training.folder import DATA_FIELDS, RunFolder, StorageError, read_metrics, to_json, write_text
-from fftnet_jax.training.hosts import HostLost, Vote, first_decides, is_first, is_loss
+from fftnet_jax.training.hosts import INTACT, HostLost, Vote, first_decides, is_first, is_loss
 from fftnet_jax.training.interrupt import Interrupt
 from fftnet_jax.training.load import fresh_params, load, resolve_sizes
 from fftnet_jax.training.lock import Lock
@@ -114,10 +114,7 @@ def lost_hosts(checkpoints: Checkpoints):
             raise
         checkpoints.abandon()
         reason = str(error).strip().splitlines()[0][:160]
-        raise HostLost(
-            f"another process of this run is gone ({reason}); the checkpoints in {checkpoints.folder} are intact, "
-            f"start all processes again to go on from the last one"
-        ) from error
+        raise HostLost(f"another process of this run is gone ({reason}); {INTACT}") from error
 
 
 def resolve(config: Config, dataset: Dataset) -> Config:
