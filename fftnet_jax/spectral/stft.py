@@ -20,6 +20,7 @@ from fftnet_jax.spectral.dft import check_spectrum, window_spectrum
 from fftnet_jax.spectral.plan import STFTPlan, four_products, plan_stft
 from fftnet_jax.spectral.windows import causal_windows, valid_windows
 
+PARTS = 2  # of the bins, one after the other: the memory of one serves the next
 GROUP = 2**24  # numbers in the copies of the input that one product of the direct form takes
 
 
@@ -186,34 +187,51 @@ def _linear_phase(x_BND, past_BPD, weight_WDO, size):
     n = 0, which has no mirror and is a product of its own. So its spectrum is a phase, which is moved into the
     inverse DFT, times a real number (even) or i times one (odd: the data are turned by -i instead).
     """
-    length, (window, _, out) = x_BND.shape[1], weight_WDO.shape
-    even_KEO, odd_KEO = _fold(weight_WDO, ((1, 1), (-1, -1)))
+    (batch, length, width), (window, _, out) = x_BND.shape, weight_WDO.shape
+    folded = even_KEO, _ = _fold(weight_WDO, ((1, 1), (-1, -1)))
+    bases = [jnp.asarray(basis, jnp.float32) for basis in _real_dft(width)]
+    features = [(x_BND @ basis, None if past_BPD is None else past_BPD @ basis) for basis in bases]
+    halves = [_halves(*z, size, 1) for z in features]
+    y_TBCO = 0.0
+    for index in range(PARTS):
+        part = index, PARTS
+        products = [
+            matmul_by_bin(
+                _pairs(bins.to_bins(halves_TBCE, size, rows, 2 * size - len(halves_TBCE), part)),
+                map_first_axis(matrix, h_KEO),
+            )
+            for halves_TBCE, rows, matrix, h_KEO in zip(
+                halves, (bins.REAL_IMAGINARY, bins.TURNED), _real_spectra(window, size, part), folded, strict=True
+            )
+        ]
+        Y_SBCO = sum(products).reshape(-1, batch, halves[0].shape[2], out)
+        y_TBCO += bins.from_bins(Y_SBCO, size, bins.REAL_IMAGINARY, offset=size + 1 - window / 2, part=part)
+    oldest_BNE = _behind(*features[0], window - 1)[:, :length]
+    return _unchunk(_finished(y_TBCO), length) + matmul(oldest_BNE, even_KEO.sum(axis=0))
+
+
+def _real_spectra(window, size, part):
+    """Matrices from the folded window positions to the real spectra, one for the cosines, one for the sines."""
     cos, sin = _real_dft(window)
-    lags_L, centre = np.arange(window - 1), window / 2 - 1
-    angle = np.pi * np.outer(bins.bin_order(size), lags_L - centre) / size
-    places = window - 1 - lags_L
-    A_FEO = map_first_axis(np.cos(angle) @ cos[places], even_KEO)
-    B_FEO = map_first_axis(np.sin(angle) @ -sin[places], odd_KEO)
-    parts = []
-    for basis, rows in zip(_real_dft(x_BND.shape[2]), (bins.REAL_IMAGINARY, bins.TURNED), strict=True):
-        basis = jnp.asarray(basis, jnp.float32)
-        past = None if past_BPD is None else past_BPD @ basis
-        z_BNE = x_BND @ basis
-        parts.append(_spectra(z_BNE, past, size, 1, rows))
-        if rows is bins.REAL_IMAGINARY:
-            oldest_BNE = _behind(z_BNE, past, window - 1)[:, :length]
-    # Not one product of both side by side, nor one inverse DFT of their sum: copies and sums of spectra would take
-    # more time and memory.
-    y_TBCO = sum(
-        bins.from_bins(
-            matmul_by_bin(X_SBCE.reshape(size + 1, 2, *X_SBCE.shape[1:]), K_FEO).reshape(-1, *X_SBCE.shape[1:3], out),
-            size,
-            bins.REAL_IMAGINARY,
-            offset=size - centre,
-        )
-        for X_SBCE, K_FEO in zip(parts, (A_FEO, B_FEO), strict=True)
-    )
-    return _unchunk(y_TBCO, length) + matmul(oldest_BNE, even_KEO.sum(axis=0))
+    places = np.arange(window - 1, 0, -1)  # of lags 0 to W - 2
+    angle = np.pi * np.outer(bins.bin_order(size, part), window / 2 - places) / size
+    return np.cos(angle) @ cos[places], np.sin(angle) @ -sin[places]
+
+
+def _pairs(X_SBCE):
+    return X_SBCE.reshape(len(X_SBCE) // 2, 2, *X_SBCE.shape[1:])
+
+
+@jax.custom_vjp
+def _finished(y_TBCO):
+    """y, of which every gradient waits: XLA would compute parts of both at once, and hold what both need."""
+    return y_TBCO
+
+
+_finished.defvjp(
+    lambda y_TBCO: (y_TBCO, y_TBCO[:1]),
+    lambda y_1BCO, dy_TBCO: (dy_TBCO + jnp.minimum(jnp.abs(y_1BCO), 0.0),),  # adds 0, which XLA doesn't see
+)
 
 
 def _behind(x_BND, past_BPD, count):
@@ -224,25 +242,30 @@ def _behind(x_BND, past_BPD, count):
 
 
 def _spectra(x_BND, past_BPD, size, partitions, rows):
-    """Spectra (S, B, C, P D) of blocks of 2T tokens, each T behind the one before; those of P blocks side by side.
+    """Spectra (S, B, C, P D) of blocks of 2T tokens, each T behind the one before; those of P blocks side by side."""
+    chunks = -(-x_BND.shape[1] // size)
+    halves_TBCD = _halves(x_BND, past_BPD, size, partitions)
+    X_SBCD = bins.to_bins(halves_TBCD, size, rows, offset=2 * size - len(halves_TBCD))
+    X_SBCD = jnp.pad(X_SBCD, ((0, 0), (0, 0), (chunks + partitions - 1 - X_SBCD.shape[2], 0), (0, 0)))
+    return jnp.concatenate([X_SBCD[:, :, p : p + chunks] for p in range(partitions)[::-1]], axis=3)
 
-    Of the tokens before x, zeros or the past, the blocks hold up to P T. Each chunk of T tokens is transformed twice,
-    as a block's earlier and later half: adding up spectra of halves would take more passes through memory.
+
+def _halves(x_BND, past_BPD, size, partitions):
+    """(2T, B, C, D): blocks of 2T tokens, each T behind the one before; T where the earlier half holds nothing.
+
+    Of the tokens before x, zeros or the past, the blocks hold up to P T. Each chunk of T tokens is there twice, as a
+    block's earlier and later half: adding up spectra of halves would take more passes through memory.
     """
     length = x_BND.shape[1]
     chunks, held = -(-length // size), partitions * size
     ahead = 0 if past_BPD is None else past_BPD.shape[1]
     if chunks == 1 and not ahead:
-        halves_TBCD = _chunks(jnp.pad(x_BND, ((0, 0), (0, size - length), (0, 0))), size)
-        X_SBCD = bins.to_bins(halves_TBCD, size, rows, offset=size)
-    else:
-        x_BMD = x_BND if past_BPD is None else jnp.concatenate([past_BPD, x_BND], axis=1)
-        first = held if ahead else size  # without a past, blocks further back hold nothing
-        x_BMD = jnp.pad(x_BMD, ((0, 0), (first - ahead, chunks * size - length), (0, 0)))
-        halves_TBCD = _chunks(x_BMD, size)
-        X_SBCD = bins.to_bins(jnp.concatenate([halves_TBCD[:, :, :-1], halves_TBCD[:, :, 1:]]), size, rows)
-    X_SBCD = jnp.pad(X_SBCD, ((0, 0), (0, 0), (chunks + partitions - 1 - X_SBCD.shape[2], 0), (0, 0)))
-    return jnp.concatenate([X_SBCD[:, :, p : p + chunks] for p in range(partitions)[::-1]], axis=3)
+        return _chunks(jnp.pad(x_BND, ((0, 0), (0, size - length), (0, 0))), size)
+    x_BMD = x_BND if past_BPD is None else jnp.concatenate([past_BPD, x_BND], axis=1)
+    first = held if ahead else size  # without a past, blocks further back hold nothing
+    x_BMD = jnp.pad(x_BMD, ((0, 0), (first - ahead, chunks * size - length), (0, 0)))
+    halves_TBCD = _chunks(x_BMD, size)
+    return jnp.concatenate([halves_TBCD[:, :, :-1], halves_TBCD[:, :, 1:]])
 
 
 def _chunks(x_BMD, size):

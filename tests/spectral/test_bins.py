@@ -58,6 +58,25 @@ def test_there_and_back(samples):
     np.testing.assert_allclose(bins.from_bins(X, samples, REAL_IMAGINARY, offset=1.0), x, atol=1e-5)
 
 
+@pytest.mark.parametrize("samples", SIZES)
+@pytest.mark.parametrize("count", [2, 3])
+def test_parts_of_the_bins(samples, count):
+    """Each bin is in one part, and the inverse DFTs of the parts add up."""
+    x, parts = normal(0, samples, 3), [(index, count) for index in range(min(count, samples + 1))]
+    spectra = [bins.to_bins(x, samples, REAL_IMAGINARY, 1.0, part) for part in parts]
+    order = np.concatenate([bins.bin_order(samples, part) for part in parts])
+    assert sorted(order) == sorted(bins.bin_order(samples))
+    np.testing.assert_allclose(
+        sum(bins.from_bins(X, samples, REAL_IMAGINARY, 1.0, part) for X, part in zip(spectra, parts, strict=True)),
+        x,
+        atol=1e-5,
+    )
+    X = bins.to_bins(x, samples, REAL_IMAGINARY, 1.0).reshape(samples + 1, -1)
+    whole = dict(zip(bins.bin_order(samples), np.asarray(X), strict=True))
+    found = np.concatenate(spectra).reshape(samples + 1, -1)
+    np.testing.assert_allclose(found, [whole[frequency] for frequency in order], atol=1e-4)
+
+
 def test_two_stages_cost_less_than_one():
     assert bins.bins_cost(64, 3) == 3 * 65 * 64
     assert bins.bins_cost(512, 3) < 3 * 512**2 / 8
