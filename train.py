@@ -4,12 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-from fftnet_jax.allocator import keep_freed_memory
 from fftnet_jax.command import parse_config, run_command
 
 
 def main(argv: list[str]) -> int:
-    keep_freed_memory()
     # Ctrl-C gets as far as here outside the steps, or when it is pressed twice.
     return run_command(lambda: run(*parse(argv)), "stopped; the same command goes on from the last checkpoint")
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fftnet_jax.dense import Dense
-from fftnet_jax.matmul import map_first_axis, matmul, matmul_by_bin
+from fftnet_jax.matmul import after, map_first_axis, matmul, matmul_by_bin, matmuls
 
 size = st.sampled_from([1, 2, 3, 5, 8])
 
@@ -28,6 +28,20 @@ def draw(*shape):
 @given(rows=st.sampled_from([1, 2, 3, 8, 255, 256, 300, 301]), width=size, out=size)
 def test_matmul(rows, width, out):
     same_with_gradients(matmul, lambda x, w: x @ w, draw(1, rows, width), draw(width, out))
+
+
+@given(rows=st.sampled_from([1, 3, 256, 301]), count=st.sampled_from([1, 2, 3]), width=size)
+def test_matmuls(rows, count, width):
+    weights = [index + 1 + draw(width, 4) for index in range(count)]
+    side_by_side = lambda product: lambda x, weights: jnp.concatenate(product(x, weights), axis=1)  # noqa: E731
+    wanted = side_by_side(lambda x, weights: [x @ weight for weight in weights])
+    same_with_gradients(side_by_side(matmuls), wanted, draw(rows, width), weights)
+
+
+def test_after_changes_nothing():
+    x = draw(2, 3, 4)
+    np.testing.assert_array_equal(after(x, jnp.full((1, 4), -5.0)), x)
+    assert after(x.astype(jnp.bfloat16), jnp.ones((1, 1))).dtype == jnp.bfloat16
 
 
 @given(bins=size, chunks=size, width=size, out=size)
@@ -67,5 +81,8 @@ def test_second_derivatives_and_vmap():
         squares = lambda w, x: sum((part**2).sum() for part in jax.grad(loss, (0, 1))(w, x))  # noqa: E731
         return jax.grad(squares, (0, 1))(w, x), jax.vmap(jax.grad(loss), (None, 0))(w, jnp.stack([x, 2 * x]))
 
-    for found, wanted in zip(*(jax.tree.leaves(twice(f)) for f in (matmul, jnp.matmul)), strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+    in_turn = lambda x, w: sum(matmuls(x, [w, 0.5 * w]))  # noqa: E731
+    for product, scale in ((matmul, 1.0), (in_turn, 1.5)):
+        wanted = twice(lambda x, w, scale=scale: scale * jnp.matmul(x, w))
+        for ours, theirs in zip(jax.tree.leaves(twice(product)), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from fftnet_jax import sequence
-from fftnet_jax.matmul import matmul
+from fftnet_jax.matmul import matmul, matmuls
 from fftnet_jax.mixers.pads import zero_pads
 from fftnet_jax.spectral import (
     advance_state,
@@ -194,7 +194,7 @@ class _Projections(nn.Module):
         self.kernel = self.param("kernel", self.kernel_init, (self.width, self.count * self.width))
 
     def __call__(self, x_BND: jax.Array) -> list[jax.Array]:
-        return [matmul(x_BND.astype(self.dtype), part) for part in jnp.split(self.kernel, self.count, axis=1)]
+        return matmuls(x_BND.astype(self.dtype), jnp.split(self.kernel, self.count, axis=1))
 
 
 def _matched_gates(key, shape, dtype=jnp.float32):

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fftnet_jax.matmul import map_first_axis, matmul, matmul_by_bin
+from fftnet_jax.matmul import after, map_first_axis, matmul, matmul_by_bin
 from fftnet_jax.spectral import bins
 from fftnet_jax.spectral.dft import check_spectrum, window_spectrum
 from fftnet_jax.spectral.plan import STFTPlan, four_products, plan_stft
@@ -224,14 +224,11 @@ def _pairs(X_SBCE):
 
 @jax.custom_vjp
 def _finished(y_TBCO):
-    """y, of which every gradient waits: XLA would compute parts of both at once, and hold what both need."""
+    """y, for which every gradient waits."""
     return y_TBCO
 
 
-_finished.defvjp(
-    lambda y_TBCO: (y_TBCO, y_TBCO[:1]),
-    lambda y_1BCO, dy_TBCO: (dy_TBCO + jnp.minimum(jnp.abs(y_1BCO), 0.0),),  # adds 0, which XLA doesn't see
-)
+_finished.defvjp(lambda y_TBCO: (y_TBCO, y_TBCO[:1]), lambda y_1BCO, dy_TBCO: (after(dy_TBCO, y_1BCO),))
 
 
 def _behind(x_BND, past_BPD, count):
