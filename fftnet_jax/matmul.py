@@ -44,10 +44,12 @@ def matmuls(x: jax.Array, weights: list[jax.Array]) -> list[jax.Array]:
 
 def _backward_in_turn(residuals, dys):
     x, weights = residuals
-    total_dx, dweights, done = 0.0, [], None
+    dx, total_dx, dweights = None, 0.0, []
     for weight_DO, dy in zip(weights, dys, strict=True):
-        dx, dweight_DO = _backward((x, weight_DO), dy if done is None else after(dy, done))
-        total_dx, done = total_dx + dx, dweight_DO[:1, :1] if jax.default_backend() == "cpu" else None
+        if dx is not None and jax.default_backend() == "cpu":
+            dy = after(dy, dx[..., :1, :1])  # not the weight's gradient, which devices would have to add up first
+        dx, dweight_DO = _backward((x, weight_DO), dy)
+        total_dx = total_dx + dx
         dweights.append(dweight_DO)
     return total_dx, dweights
 
