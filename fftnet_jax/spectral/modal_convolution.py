@@ -59,10 +59,26 @@ def modal_convolution(
 
     idle = groups * group - width
     u_BND = jnp.pad(u_BND.astype(jnp.float32), ((0, 0), (0, blocks * size - length), (0, idle)))
-    u_GCBKT = u_BND.reshape(batch, blocks, size, groups, group).transpose(3, 4, 0, 1, 2)
+    u_GCBKT = _to_groups(u_BND.reshape(batch, blocks, size, groups, group))
     taps_GCT, mix_GCM = (jnp.pad(z, ((0, 0), (0, idle))).T.reshape(groups, group, len(z)) for z in (taps_TD, mix_MD))
     y_GCBKT = jax.lax.map(convolve, (u_GCBKT, taps_GCT, mix_GCM))
-    return y_GCBKT.transpose(2, 3, 4, 0, 1).reshape(batch, blocks * size, -1)[:, :length, :width]
+    return _to_tokens(y_GCBKT).reshape(batch, blocks * size, -1)[:, :length, :width]
+
+
+@jax.custom_vjp
+def _to_groups(u_BKTGC):
+    return u_BKTGC.transpose(3, 4, 0, 1, 2)
+
+
+@jax.custom_vjp
+def _to_tokens(y_GCBKT):
+    y_BKTGC = y_GCBKT.transpose(2, 3, 4, 0, 1)
+    first = y_BKTGC[:, :1]
+    return jax.lax.fori_loop(0, 2, lambda _, y: jax.lax.dynamic_update_slice_in_dim(y, first, 0, 1), y_BKTGC)
+
+
+_to_groups.defvjp(lambda u: (_to_groups(u), None), lambda _, dy: (_to_tokens(dy),))
+_to_tokens.defvjp(lambda y: (_to_tokens(y), None), lambda _, dy: (_to_groups(dy),))
 
 
 def _carry(decay_M, frequency_M, size, blocks):
