@@ -34,6 +34,7 @@ def test_it_is_the_convolution_with_the_taps(length, block, group, seed):
         t = jnp.arange(length)
         return causal_convolution(u, damped_waves(decay, frequency, t, t) @ mix, "direct") + skip[None, None] * u
 
+    @partial(jax.jit, static_argnums=0)
     def with_gradients(function):
         y, pull = jax.vjp(function, *args)
         return jax.tree.leaves((y, pull(dy)))
