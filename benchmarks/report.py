@@ -29,7 +29,8 @@ def section(name: str, content: dict) -> str:
     about = importlib.import_module(f"benchmarks.{name}").__doc__.split("\n\n    ")[0].strip()
     where = f"{machine['cores']} × {machine['cpu']}, {machine['device']}, JAX {machine['jax']}"
     torch = f", PyTorch {machine['torch']}" if "torch" in machine else ""
-    flags = [f"--{key} {value}" for key, value in content["arguments"].items() if key in ("rounds",) and value]
+    arguments = content["arguments"]
+    flags = [f"--rounds {arguments['rounds']}"] * bool(arguments["rounds"]) + ["--no_memory"] * arguments["no_memory"]
     command = " ".join([f"python -m benchmarks.{name}", *flags])
     title = f"## {name}\n\n{about}\n\n`{command}` · {where}{torch}, Python {machine['python']}, {machine['date'][:10]}"
     return "\n\n".join([title, f"![{name}](bench_{name}.png)", *(table(case) for case in content["cases"])])

@@ -106,12 +106,13 @@ def _transposed(x_RD):
     return _transposed_by_device(x_RD)
 
 
-def _in_memory(x_RD):
-    # What a loop carries lies in memory: otherwise XLA puts all that x is made of into the transpose, and computes it
-    # anew across its rows. The loop does nothing, twice, for one of a single turn is none. The transpose itself is ten
-    # times slower in a loop.
-    first_1D = x_RD[:1]
-    return jax.lax.fori_loop(0, 2, lambda _, x_RD: jax.lax.dynamic_update_slice_in_dim(x_RD, first_1D, 0, 0), x_RD)
+def in_memory(x: jax.Array, axis: int = 0) -> jax.Array:
+    """x, which XLA's CPU computes by itself and not within what reads it: for a transpose on either side of that, it
+    would go across rows, and compute all that x is made of anew. No device may hold a part of `axis` alone."""
+    # What a loop carries lies in memory. This one does nothing, twice, for a loop of a single turn is none. A transpose
+    # inside of it would be ten times slower.
+    first = jax.lax.slice_in_dim(x, 0, 1, axis=axis)
+    return jax.lax.fori_loop(0, 2, lambda _, x: jax.lax.dynamic_update_slice_in_dim(x, first, 0, axis), x)
 
 
 @custom_vmap
@@ -134,7 +135,7 @@ _transposed_by_device.defvjp(lambda x_RD: (_by_device(x_RD), None), lambda _, dy
 
 
 def _local(x_RD):
-    return jax.lax.optimization_barrier((_in_memory(x_RD) if len(x_RD) > 1 else x_RD).T)
+    return jax.lax.optimization_barrier((in_memory(x_RD) if len(x_RD) > 1 else x_RD).T)
 
 
 def _place(mesh, shapes, _):

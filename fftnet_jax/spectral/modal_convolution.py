@@ -10,6 +10,7 @@ The gradients of the parts are written out: what JAX derives sums and transposes
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax.matmul import in_memory
 from fftnet_jax.spectral.modes import angles, damped_waves
 
 BLOCK, GROUP = 64, 32  # tokens of a block and channels at a time: about what a core's cache holds
@@ -72,9 +73,7 @@ def _to_groups(u_BKTGC):
 
 @jax.custom_vjp
 def _to_tokens(y_GCBKT):
-    y_BKTGC = y_GCBKT.transpose(2, 3, 4, 0, 1)
-    first = y_BKTGC[:, :1]
-    return jax.lax.fori_loop(0, 2, lambda _, y: jax.lax.dynamic_update_slice_in_dim(y, first, 0, 1), y_BKTGC)
+    return in_memory(y_GCBKT.transpose(2, 3, 4, 0, 1), axis=1)
 
 
 _to_groups.defvjp(lambda u: (_to_groups(u), None), lambda _, dy: (_to_tokens(dy),))

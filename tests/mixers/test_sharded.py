@@ -17,7 +17,7 @@ from fftnet_jax.mixers import build_mixer
 
 mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 rows, everywhere = (NamedSharding(mesh, PartitionSpec(*spec)) for spec in (("data",), ()))
-x = np.random.default_rng(0).normal(size=(8, 48, 8)).astype(np.float32)
+x = np.random.default_rng(0).normal(size=(8, 150, 8)).astype(np.float32)
 for name in sys.argv[1:]:
     mixer = build_mixer(name, ModelConfig(family="encoder", mixer=name, width=8, num_heads=2, window=16))
     params = jax.jit(mixer.init)(jax.random.key(0), x[:1]).get("params", {})
