@@ -66,6 +66,7 @@ def modal_convolution(
     return _to_tokens(y_GCBKT).reshape(batch, blocks * size, -1)[:, :length, :width]
 
 
+# Each is the gradient of the other, so that going back to tokens is a pass of its own in the backward pass too.
 @jax.custom_vjp
 def _to_groups(u_BKTGC):
     return u_BKTGC.transpose(3, 4, 0, 1, 2)
