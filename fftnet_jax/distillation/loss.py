@@ -77,14 +77,14 @@ class Distillation:
 
     names = ("loss", "correct", "cross_entropy", "kl")
 
-    def sums(self, logits_CV, rows, whole, weights_C):
-        return self._sums(logits_CV, self._teacher(rows, whole), rows["targets"], weights_C)
+    def sums(self, logits_CV, vocab, rows, whole, weights_C):
+        return self._sums(logits_CV[:, :vocab], self._teacher(rows, whole), rows["targets"], weights_C)
 
-    def gradient(self, logits_CV, rows, whole, weights_C):
+    def gradient(self, logits_CV, vocab, rows, whole, weights_C):
         teacher = self._teacher(rows, whole)
 
         def loss(logits_CV):
-            sums = self._sums(logits_CV, teacher, rows["targets"], weights_C)
+            sums = self._sums(logits_CV[:, :vocab], teacher, rows["targets"], weights_C)
             return sums["loss"], sums
 
         dlogits_CV, sums = jax.grad(loss, has_aux=True)(logits_CV)
