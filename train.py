@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from fftnet_jax import huge_pages
 from fftnet_jax.command import parse_config, run_command
 
 
@@ -63,4 +64,5 @@ def run(config, args) -> int:
 
 
 if __name__ == "__main__":
+    huge_pages.restart()
     sys.exit(main(sys.argv[1:]))

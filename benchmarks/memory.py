@@ -8,8 +8,8 @@ peak of the device's allocator.
 import argparse
 import ctypes
 import gc
-import importlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -17,17 +17,21 @@ from pathlib import Path
 
 import jax
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.apart import ROOT, built, command
+
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def peak_memory(module: str, case: str, contender: str, args: argparse.Namespace) -> int | None:
+def peak_memory(
+    module: str, case: str, contender: str, args: argparse.Namespace, environment: dict[str, str] | None = None
+) -> int | None:
     """Bytes, or None where the system can't tell (not Linux), or where the process failed, which it prints.
 
-    `module` has `cases(args)`, see `benchmarks.timing.Case`; `args` must be plain values.
+    `environment` is added to that of the process; for the rest see `benchmarks.apart.command`.
     """
-    command = [sys.executable, "-m", "benchmarks.memory", module, case, contender, json.dumps(vars(args))]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    started = command("benchmarks.memory", module, case, contender, args)
+    environment = {**os.environ, **(environment or {})}
+    done = subprocess.run(started, capture_output=True, text=True, cwd=ROOT, env=environment)
     if done.returncode:
         print(f"no peak memory of {contender!r} in {case!r}: {(done.stderr.splitlines() or [done.returncode])[-1]}")
         return None
@@ -69,12 +73,5 @@ def _kibibytes(field):
     return int(line.split()[1])
 
 
-def main() -> None:
-    module, name, contender, args = sys.argv[1:]
-    cases = importlib.import_module(module).cases(argparse.Namespace(**json.loads(args)))
-    case = next(case for case in cases if case.name == name)
-    print(json.dumps(growth(case.contenders[contender]())))
-
-
 if __name__ == "__main__":
-    main()
+    print(json.dumps(growth(built(sys.argv[1:]))))

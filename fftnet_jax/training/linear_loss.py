@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 # Rows of logits at a time. On a CPU fewer of them add to the weight's gradient too often, and more of them only cost
 # memory (`python -m benchmarks.loss --only rows`); an accelerator needs more to be busy.
-CPU_ROWS, ACCELERATOR_ROWS = 256, 1024
+CPU_ROWS, ACCELERATOR_ROWS = 512, 1024
 # A row of logits is padded to a multiple of this many: where rows begin within a cache line, the CPU's products of them
 # are a tenth slower.
 ALIGNED = 16
