@@ -85,20 +85,23 @@ def nbytes(tree) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
-def in_turns(contenders: dict[str, Contender], rounds: int, turn: float = 0.25, budget: float = 300.0) -> dict:
+def in_turns(
+    contenders: dict[str, Contender], rounds: int, turn: float = 0.25, budget: float = 300.0, long: float = 8.0
+) -> dict:
     """Seconds per piece for each contender and round; a slow spell of the machine meets all of them.
 
-    A turn repeats the call until about `turn` seconds are full. Ahead of short calls there is one that is not timed:
-    they would pay for what the contender before left of caches and memory. When the rounds would take more than
-    `budget` seconds in all there are fewer, but at least three.
+    A turn repeats the call until about `turn` seconds are full. Ahead goes a call that is not timed, unless it takes
+    `long` seconds: it pays for what the contender before left of caches and memory. When the rounds would take more
+    than `budget` seconds in all there are fewer, but at least three.
     """
     once = {name: _seconds(contender, 1) for name, contender in contenders.items()}
     calls = {name: max(1, min(100, round(turn / seconds))) for name, seconds in once.items()}
-    planned = sum(once[name] * calls[name] for name in contenders)
+    ahead = {name: seconds < long for name, seconds in once.items()}
+    planned = sum(once[name] * (calls[name] + ahead[name]) for name in contenders)
     seconds = {name: [] for name in contenders}
     for index in range(min(rounds, max(3, int(budget / planned)))):
         for name in list(contenders)[:: -1 if index % 2 else 1]:  # so that none always follows the same one
-            if once[name] < 2 * turn:
+            if ahead[name]:
                 _seconds(contenders[name], 1)
             seconds[name].append(_seconds(contenders[name], calls[name]) / contenders[name].pieces)
     return seconds

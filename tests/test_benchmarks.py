@@ -76,11 +76,12 @@ def test_turns_alternate_and_count_pieces(monkeypatch):
 
         return timing.Contender(run, pieces, before=lambda: clock.__setitem__(0, clock[0] + 9))
 
-    seconds = timing.in_turns({"a": contender("a", 1.0, 4), "b": contender("b", 0.1, 1)}, rounds=3, turn=0.2)
+    contenders = {"a": contender("a", 1.0, 4), "b": contender("b", 0.1, 1)}
+    seconds = timing.in_turns(contenders, rounds=3, turn=0.2, long=0.5)
     assert order == [*"ab", *"abbb", *"bbba", *"abbb"]  # b, the short one, each time once more than is timed
     assert seconds == {"a": pytest.approx([0.25] * 3), "b": pytest.approx([0.1] * 3)}
-    few = timing.in_turns({"a": contender("a", 1.0, 1)}, rounds=20, budget=5.0)
-    assert len(few["a"]) == 5
+    few = timing.in_turns({"a": contender("a", 1.0, 1)}, rounds=20, budget=10.0)
+    assert len(few["a"]) == 5  # of two calls each
 
 
 def test_ratio_is_the_median_of_ratios_within_rounds():
