@@ -214,6 +214,7 @@ def benchmark(
     argv=None,
     arguments: Callable = lambda parser: None,
     picture: Callable = times_picture,
+    turn: float = 0.25,
 ) -> list[dict]:
     """Times every case that the command line asks for; prints tables, writes the JSON and the picture.
 
@@ -222,6 +223,7 @@ def benchmark(
       cases: parsed arguments → list of `Case`.
       arguments: adds further flags to the parser; their values must be plain.
       picture: of (path, title, tables), draws what the README shows.
+      turn: see `in_turns`.
     """
     parser = command_line.parser(doc)
     parser.add_argument("--rounds", type=int, default=0, help="turns of each contender; 0 for 15, or 3 with --quick")
@@ -253,7 +255,7 @@ def benchmark(
     known = {key: value for key, value in vars(args).items() if key not in PLACES}
     machine, tables = hardware(), []
     for case in wanted:
-        tables.append(_run(f"benchmarks.{name}", case, args, args.rounds or (3 if args.quick else 15)))
+        tables.append(_run(f"benchmarks.{name}", case, args, args.rounds or (3 if args.quick else 15), turn))
         content = {"hardware": machine, "arguments": known, "cases": tables}
         write_json(folder / f"benchmarks/results/{name}.json", content)  # each time, so that nothing is lost
     picture(folder / f"docs/bench_{name}.png", f"{name}: {machine['cores']} × {machine['cpu']}", tables)
@@ -268,10 +270,10 @@ def _why_no_peers() -> str:
     return ""
 
 
-def _run(module: str, case: Case, args: argparse.Namespace, rounds: int) -> dict:
+def _run(module: str, case: Case, args: argparse.Namespace, rounds: int, turn: float) -> dict:
     reference = case.reference or next(iter(case.contenders))
     made = {name: _make(module, case, name, args) for name in case.contenders}
-    rows = summary(in_turns(made, rounds), reference)
+    rows = summary(in_turns(made, rounds, turn), reference)
     for contender in made.values():
         contender.close()
     for row in rows:

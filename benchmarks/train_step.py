@@ -151,7 +151,8 @@ def _arguments(parser):
 
 
 def main(argv=None) -> None:
-    benchmark("train_step", cases, __doc__, argv, _arguments)
+    # A run's steps follow one another: several a turn, where one is short.
+    benchmark("train_step", cases, __doc__, argv, _arguments, turn=4.0)
 
 
 if __name__ == "__main__":

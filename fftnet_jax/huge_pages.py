@@ -1,5 +1,6 @@
 """Larger pages of memory, on Linux, for what XLA's CPU allocates anew in every train step."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -19,7 +20,8 @@ def restart() -> None:
     """
     started = sys.orig_argv[-len(sys.argv) :] == sys.argv and Path(sys.argv[0]).is_file()
     if started and can_help(os.environ):
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment(os.environ))
+        with contextlib.suppress(OSError):  # no reason not to train
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment(os.environ))
 
 
 def can_help(environ: Mapping[str, str]) -> bool:

@@ -81,6 +81,7 @@ def test_starts_anew_once_as_the_same_process(granted, tmp_path):
         ("sys.argv = ['notebook.py']", None),
         ("sys.argv[-1] = 'other'", None),
         ("os.remove(sys.argv[0])", None),
+        ("sys.executable = '/nowhere'", None),
     ],
 )
 def test_goes_on_where_it_must_not(granted, tmp_path, before, tunables):
