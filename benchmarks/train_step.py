@@ -117,7 +117,7 @@ def _original(args, name, config):
     attention = dataclasses.replace(config, model=dataclasses.replace(config.model, mixer="attention"))
     contenders = {"ours": partial(step_contender, config), "attention": partial(step_contender, attention)}
     if huge_pages.can_help(os.environ):
-        contenders[HUGE] = Apart("ours", huge_pages.environment({}))
+        contenders[HUGE] = Apart("ours", huge_pages.environment(os.environ))
     if args.peers:
         contenders["torch original"] = partial(_peer, config)
     reference = HUGE if HUGE in contenders else "ours"

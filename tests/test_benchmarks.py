@@ -117,7 +117,7 @@ def test_peak_memory_in_a_process_of_its_own():
     assert 0 < load("memory").peak_memory("benchmarks.scaling", "16 tokens", "attention", args) < 2**30
 
 
-def test_a_contender_apart_has_its_own_environment_and_takes_turns(monkeypatch):
+def test_a_contender_apart_has_its_own_environment_and_takes_turns():
     apart, timing = load("apart"), load("timing")
     args = argparse.Namespace(quick=True, peers=False)
     run, close = apart.Apart("attention", {}).start("benchmarks.scaling", "16 tokens", args)

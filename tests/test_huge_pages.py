@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,7 @@ def granted(tmp_path, monkeypatch):
     return path
 
 
-def test_only_where_it_helps(granted, monkeypatch):
+def test_only_where_it_helps(granted):
     assert huge_pages.can_help({})
     assert huge_pages.can_help({"GLIBC_TUNABLES": "glibc.malloc.check=1"})
     assert not huge_pages.can_help({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"})
@@ -54,6 +55,15 @@ def test_other_settings_stay():
     environ = {"HOME": "/", "GLIBC_TUNABLES": "glibc.malloc.check=1"}
     wanted = {"HOME": "/", "GLIBC_TUNABLES": "glibc.malloc.check=1:glibc.malloc.hugetlb=1"}
     assert huge_pages.environment(environ) == wanted
+
+
+def test_train_py_restarts(tmp_path):
+    patch = "from fftnet_jax import huge_pages\nhuge_pages.restart = lambda: print('restarts')\n"
+    (tmp_path / "sitecustomize.py").write_text(patch)
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, str(Path(__file__).parents[1] / "train.py"), "--help"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("restarts\nusage:")
 
 
 def run(path, granted, before="", tunables=None):

@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 # memory (`python -m benchmarks.loss --only rows`); an accelerator needs more to be busy.
 CPU_ROWS, ACCELERATOR_ROWS = 512, 1024
 # A row of logits is padded to a multiple of this many: where rows begin within a cache line, the CPU's products of them
-# are a tenth slower.
+# are slower.
 ALIGNED = 16
 
 
