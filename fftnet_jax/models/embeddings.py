@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from fftnet_jax import sequence
 from fftnet_jax.config import ModelConfig
+from fftnet_jax.matmul import add_to_each
 
 
 class Embeddings(nn.Module):
@@ -37,7 +38,8 @@ class Embeddings(nn.Module):
         if c.positions == "learned":
             if length > c.max_length:
                 raise ValueError(f"a sequence must be at most model.max_length ({c.max_length}) tokens, got {length}")
-            x_BND = x_BND + self.position(positions_BN)
+            add = add_to_each if len(positions_BN) == 1 else jnp.add
+            x_BND = add(x_BND, self.position(positions_BN))
         elif c.positions == "sinusoidal":
             x_BND = x_BND + sinusoids(positions_BN, c.width).astype(x_BND.dtype)
         if c.embedding_norm:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fftnet_jax.matmul import after, map_first_axis, matmul, matmul_by_bin
+from fftnet_jax.matmul import after, map_first_axis, matmul, matmul_by_bin, sum_first_axis
 from fftnet_jax.spectral import bins
 from fftnet_jax.spectral.dft import check_spectrum, window_spectrum
 from fftnet_jax.spectral.plan import STFTPlan, four_products, plan_stft
@@ -207,7 +207,7 @@ def _linear_phase(x_BND, past_BPD, weight_WDO, size):
         Y_SBCO = sum(products).reshape(-1, batch, halves[0].shape[2], out)
         y_TBCO += bins.from_bins(Y_SBCO, size, bins.REAL_IMAGINARY, offset=size + 1 - window / 2, part=part)
     oldest_BNE = _behind(*features[0], window - 1)[:, :length]
-    return _unchunk(_finished(y_TBCO), length) + matmul(oldest_BNE, even_KEO.sum(axis=0))
+    return _unchunk(_finished(y_TBCO), length) + matmul(oldest_BNE, sum_first_axis(even_KEO))
 
 
 def _real_spectra(window, size, part):
