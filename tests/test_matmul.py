@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fftnet_jax.dense import Dense
-from fftnet_jax.matmul import after, map_first_axis, matmul, matmul_by_bin, matmuls
+from fftnet_jax.matmul import (
+    add_to_each,
+    after,
+    map_first_axis,
+    matmul,
+    matmul_by_bin,
+    matmuls,
+    sum_first_axis,
+)
 
 size = st.sampled_from([1, 2, 3, 5, 8])
 
@@ -55,6 +63,13 @@ def test_map_first_axis(places, bins, width):
     matrix = np.random.default_rng(2).normal(size=(bins, places))
     wanted = lambda x: jnp.tensordot(jnp.asarray(matrix, jnp.float32), x, axes=1)  # noqa: E731
     same_with_gradients(lambda x: map_first_axis(matrix, x), wanted, draw(places, width, 2))
+
+
+@given(rows=size, length=size, width=size)
+def test_sums_over_the_first_axis(rows, length, width):
+    x = draw(rows, length, width)
+    same_with_gradients(sum_first_axis, lambda x: x.sum(0), x)
+    same_with_gradients(add_to_each, jnp.add, x, 1 + draw(1, length, width))
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])

@@ -18,9 +18,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 # Rows of logits at a time. On a CPU fewer of them add to the weight's gradient too often, and more of them only cost
 # memory (`python -m benchmarks.loss --only rows`); an accelerator needs more to be busy.
 CPU_ROWS, ACCELERATOR_ROWS = 512, 1024
-# A row of logits is padded to a multiple of this many: where rows begin within a cache line, the CPU's products of them
-# are slower.
-ALIGNED = 16
+# A row of logits is padded to a multiple of ALIGNED: where rows begin within a cache line, the CPU's products of them
+# are slower. A product across rows is slow too where those lie a multiple of a large power of two apart, and share a
+# few sets of the caches: an odd multiple of UNCROWDED is none.
+ALIGNED, UNCROWDED = 16, 64
 
 
 class Objective(Protocol):
@@ -165,11 +166,14 @@ def _logits(x_CD, weight, bias_V, vocab_axis):
 
 
 def _aligned(weight, bias_V, vocab_axis):
-    """The size of the vocabulary, and weight and bias with its last token repeated up to a multiple of `ALIGNED`."""
+    """The size of the vocabulary, and weight and bias with its last token repeated up to a size that suits products."""
     vocab = weight.shape[vocab_axis]
-    more = (0, -vocab % ALIGNED)
-    weight = jnp.pad(weight, [more if axis == vocab_axis else (0, 0) for axis in (0, 1)], mode="edge")
-    return vocab, weight, None if bias_V is None else jnp.pad(bias_V, more, mode="edge")
+    more = -vocab % ALIGNED
+    if vocab_axis == 0 and jax.default_backend() == "cpu":
+        more = (UNCROWDED - vocab) % (2 * UNCROWDED)
+    pads = [(0, more if axis == vocab_axis else 0) for axis in (0, 1)]
+    weight = jnp.pad(weight, pads, mode="edge")
+    return vocab, weight, None if bias_V is None else jnp.pad(bias_V, (0, more), mode="edge")
 
 
 def contract(a, b, axis_a, axis_b):

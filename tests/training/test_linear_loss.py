@@ -50,7 +50,7 @@ def assert_close(ours, wanted, tolerance=1e-5):
 
 @given(
     st.tuples(st.integers(1, 5), st.sampled_from([1, 2, 7, 13])),
-    st.sampled_from([2, 31, 257]),
+    st.sampled_from([2, 31, 128, 257]),
     st.sampled_from([0, 1]),
     st.booleans(),
     st.sampled_from([0.0, 0.2, 1.0]),
@@ -66,6 +66,15 @@ def test_equals_full_logits(shape, vocab, vocab_axis, bias, share, chunk_rows):
     )
     assert_close(values, wanted[0])
     assert values["correct"] == wanted[0]["correct"]
+
+
+@pytest.mark.parametrize(("vocab", "vocab_axis", "size"), [(65, 1, 80), (80, 1, 80), (65, 0, 192), (256, 0, 320)])
+def test_rows_of_logits_are_padded_to_sizes_of_fast_products(vocab, vocab_axis, size):
+    x, weight, bias, targets, weights = problem(3, 11, 16, vocab, vocab_axis)
+    gradient = jax.jit(jax.grad(lambda w: linear_token_sums(x, w, bias, targets, weights, vocab_axis)["loss"]))
+    program = gradient.lower(weight).as_text()
+    assert f"tensor<33x{size}xf32>" in program
+    assert vocab == size or f"tensor<33x{vocab}xf32>" not in program
 
 
 @pytest.mark.parametrize("vocab_axis", [0, 1])
