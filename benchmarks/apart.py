@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @dataclass(frozen=True)
 class Apart:
     """The contender `of` the same case, in a process of its own with more variables in its environment; it takes its
-    turns with the others."""
+    turns with the others. It must print nothing, and be one piece without a `before`, which would be timed."""
 
     of: str
     environment: dict[str, str]
@@ -70,9 +70,9 @@ def built(argv: list[str]):
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the other process, and with it the input
     contender = built(sys.argv[1:])
+    assert contender.pieces == 1
     print(flush=True)
     for _ in sys.stdin:
-        contender.before()
         contender.run()
         print(flush=True)
 

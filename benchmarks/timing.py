@@ -1,4 +1,4 @@
-"""What the benchmarks share: contenders timed in turns in one process, tables, JSON, pictures.
+"""What the benchmarks share: contenders timed in turns, tables, JSON, pictures.
 
 A benchmark is a list of cases; a case holds contenders that do the same work. `benchmark` runs it all:
 
@@ -91,12 +91,12 @@ def in_turns(
     """Seconds per piece for each contender and round; a slow spell of the machine meets all of them.
 
     A turn repeats the call until about `turn` seconds are full. Ahead goes a call that is not timed, unless it takes
-    `long` seconds: it pays for what the contender before left of caches and memory. When the rounds would take more
-    than `budget` seconds in all there are fewer, but at least three.
+    `long` seconds and two turns: it pays for what the contender before left of caches and memory. When the rounds would
+    take more than `budget` seconds in all there are fewer, but at least three.
     """
     once = {name: _seconds(contender, 1) for name, contender in contenders.items()}
     calls = {name: max(1, min(100, round(turn / seconds))) for name, seconds in once.items()}
-    ahead = {name: seconds < long for name, seconds in once.items()}
+    ahead = {name: seconds < max(long, 2 * turn) for name, seconds in once.items()}
     planned = sum(once[name] * (calls[name] + ahead[name]) for name in contenders)
     seconds = {name: [] for name in contenders}
     for index in range(min(rounds, max(3, int(budget / planned)))):

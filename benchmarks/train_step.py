@@ -151,8 +151,7 @@ def _arguments(parser):
 
 
 def main(argv=None) -> None:
-    # A run's steps follow one another: several a turn, where one is short. The first two or three after another
-    # program's turn are slower by a fifth.
+    # A run's steps follow one another: several a turn, where one is short. The first after another's turn are slower.
     benchmark("train_step", cases, __doc__, argv, _arguments, turn=12.0)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 TUNABLES, SETTING = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"  # glibc manual, "Memory Allocation Tunables"
+MARK = "FFTNET_JAX_HUGE_PAGES"  # that the program was started anew: some systems take GLIBC_TUNABLES away
 GRANTED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -15,11 +16,11 @@ def restart() -> None:
 
     The kernel clears each page at its first use, which is some 10% of a train step on small ones. Many systems hand out
     large ones to those alone who ask, and glibc reads at the start only whether to ask. Does nothing where that would
-    not help, where GLIBC_TUNABLES has the setting already (0 turns it off), or where `sys.argv` is not what the
-    process was started with, as in a notebook. Call it first of all: what the program has done so far is lost.
+    not help, where GLIBC_TUNABLES has the setting already (0 turns it off), under a debugger, or where `sys.argv` is not
+    what the process was started with, as in a notebook. Call it first of all: what the program has done so far is lost.
     """
     started = sys.orig_argv[-len(sys.argv) :] == sys.argv and Path(sys.argv[0]).is_file()
-    if started and can_help(os.environ):
+    if started and sys.gettrace() is None and can_help(os.environ):
         with contextlib.suppress(OSError):  # no reason not to train
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment(os.environ))
 
@@ -32,10 +33,10 @@ def can_help(environ: Mapping[str, str]) -> bool:
     except (AttributeError, IndexError, OSError, ValueError):  # not Linux, or another C library
         return False
     new = tuple(int(part) for part in version.split(".")[:2]) >= (2, 35)
-    return new and "[madvise]" in granted and SETTING not in environ.get(TUNABLES, "")
+    return new and "[madvise]" in granted and not (MARK in environ or SETTING in environ.get(TUNABLES, ""))
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` with the setting added."""
+    """`environ` with the setting added, and a mark that it was."""
     others = environ.get(TUNABLES, "")
-    return {**environ, TUNABLES: f"{others}:{SETTING}=1" if others else f"{SETTING}=1"}
+    return {**environ, TUNABLES: f"{others}:{SETTING}=1" if others else f"{SETTING}=1", MARK: "1"}

@@ -16,12 +16,13 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
 # Rows of logits at a time. On a CPU fewer of them add to the weight's gradient too often, and more of them only cost
-# memory (`python -m benchmarks.loss --only rows`); an accelerator needs more to be busy.
+# memory (`python -m benchmarks.loss --only "rows at a time"`); an accelerator needs more to be busy.
 CPU_ROWS, ACCELERATOR_ROWS = 512, 1024
 # A row of logits is padded to a multiple of ALIGNED: where rows begin within a cache line, the CPU's products of them
-# are slower. A product across rows is slow too where those lie a multiple of a large power of two apart, and share a
-# few sets of the caches: an odd multiple of UNCROWDED is none.
-ALIGNED, UNCROWDED = 16, 64
+# are slower. An embedding table's gradient is a product across rows, which is slow too where those lie a multiple of a
+# large power of two apart, and share a few sets of the caches: an odd multiple of UNCROWDED is none, and from LONG on
+# it costs little.
+ALIGNED, UNCROWDED, LONG = 16, 64, 4096
 
 
 class Objective(Protocol):
@@ -169,7 +170,7 @@ def _aligned(weight, bias_V, vocab_axis):
     """The size of the vocabulary, and weight and bias with its last token repeated up to a size that suits products."""
     vocab = weight.shape[vocab_axis]
     more = -vocab % ALIGNED
-    if vocab_axis == 0 and jax.default_backend() == "cpu":
+    if vocab_axis == 0 and vocab >= LONG and jax.default_backend() == "cpu":
         more = (UNCROWDED - vocab) % (2 * UNCROWDED)
     pads = [(0, more if axis == vocab_axis else 0) for axis in (0, 1)]
     weight = jnp.pad(weight, pads, mode="edge")
@@ -186,13 +187,15 @@ def contract(a, b, axis_a, axis_b):
 def _softmax(logits_CV, vocab, targets_C, weights_C):
     """One chunk's sums, and its softmax as numerators (C, V) and denominators (C,)."""
     target_C = jnp.take_along_axis(logits_CV, targets_C[:, None], axis=1)[:, 0]
+    target_C = jnp.where(targets_C < vocab, target_C, jnp.nan)  # as past the end, where no row is padded
     max_C = logits_CV.max(axis=1)
     is_token_V = jnp.arange(logits_CV.shape[1]) < vocab
     exp_CV = jnp.where(is_token_V[None], jnp.exp(logits_CV - max_C[:, None]), 0.0)
     total_C = exp_CV.sum(axis=1)
     losses_C = jnp.log(total_C) + (max_C - target_C)
     # Not `logits_CV.argmax`: XLA would make one slow pass of it and the maximum, also where nobody asks for `correct`.
-    correct_C = (logits_CV == max_C[:, None]).argmax(axis=1) == targets_C
+    best_C = jnp.minimum((logits_CV == max_C[:, None]).argmax(axis=1), vocab - 1)  # those after repeat the last one
+    correct_C = best_C == targets_C
     return {"loss": (losses_C * weights_C).sum(), "correct": (correct_C * weights_C).sum()}, exp_CV, total_C
 
 

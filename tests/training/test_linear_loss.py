@@ -68,13 +68,22 @@ def test_equals_full_logits(shape, vocab, vocab_axis, bias, share, chunk_rows):
     assert values["correct"] == wanted[0]["correct"]
 
 
-@pytest.mark.parametrize(("vocab", "vocab_axis", "size"), [(65, 1, 80), (80, 1, 80), (65, 0, 192), (256, 0, 320)])
+@pytest.mark.parametrize(
+    ("vocab", "vocab_axis", "size"), [(65, 1, 80), (80, 1, 80), (65, 0, 80), (4097, 0, 4160), (8192, 0, 8256)]
+)
 def test_rows_of_logits_are_padded_to_sizes_of_fast_products(vocab, vocab_axis, size):
     x, weight, bias, targets, weights = problem(3, 11, 16, vocab, vocab_axis)
     gradient = jax.jit(jax.grad(lambda w: linear_token_sums(x, w, bias, targets, weights, vocab_axis)["loss"]))
     program = gradient.lower(weight).as_text()
     assert f"tensor<33x{size}xf32>" in program
     assert vocab == size or f"tensor<33x{vocab}xf32>" not in program
+
+
+@pytest.mark.parametrize("target", [65, 79, 80])
+def test_a_target_past_the_vocabulary_makes_the_loss_nan(target):
+    x, weight, bias, targets, weights = problem(1, 3, 16, 65, share=0.0)
+    sums, grads = value_and_grads(linear_token_sums, x, weight, bias, targets.at[0, 1].set(target), weights + 1, 0)
+    assert np.isnan(sums["loss"])
 
 
 @pytest.mark.parametrize("vocab_axis", [0, 1])
