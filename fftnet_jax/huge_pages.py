@@ -16,8 +16,9 @@ def restart() -> None:
 
     The kernel clears each page at its first use, which is some 10% of a train step on small ones. Many systems hand out
     large ones to those alone who ask, and glibc reads at the start only whether to ask. Does nothing where that would
-    not help, where GLIBC_TUNABLES has the setting already (0 turns it off), under a debugger, or where `sys.argv` is not
-    what the process was started with, as in a notebook. Call it first of all: what the program has done so far is lost.
+    not help, where GLIBC_TUNABLES has the setting already (0 turns it off), under a debugger, or where `sys.argv` is
+    not what the process was started with, as in a notebook. Call it first of all: what the program has done so far is
+    lost.
     """
     started = sys.orig_argv[-len(sys.argv) :] == sys.argv and Path(sys.argv[0]).is_file()
     if started and sys.gettrace() is None and can_help(os.environ):
