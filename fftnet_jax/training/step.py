@@ -30,17 +30,16 @@ def make_train_step(
     and counted when its loss or gradient is not finite, or its loss more than `max_spike` (nats, 0 for no limit) above
     the running mean. With a mesh the state is placed by `sharding.state_sharding`, and the batch by `batch_sharding`.
     """
-    totals = _make_totals(model, seed, accumulation, guide, mesh)
+    gradients = make_gradients(model, seed, accumulation, guide, mesh)
 
     def train_step(state: TrainState, batch: dict, teacher=None) -> tuple[TrainState, dict]:
-        total_grads, sums = totals(state.params, batch, state.step, teacher)
-        loss, grad_norm = sums["loss"] / sums["count"], optax.tree.norm(total_grads) / _count(sums)
+        grads, sums = gradients(state.params, batch, state.step, teacher)
+        loss, grad_norm = sums["loss"] / sums["count"], optax.tree.norm(grads)
         sane = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         if max_spike:
             sane &= ~(loss > state.mean_loss + max_spike)  # also before the first update, where the mean is NaN
 
         def update():
-            grads = _mean(total_grads, sums)  # in here, where XLA has no pass of its own for it
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
             return optax.apply_updates(state.params, updates), opt_state
 
@@ -65,17 +64,7 @@ def make_train_step(
 
 def make_gradients(model: Encoder, seed: int, accumulation: int = 1, guide=None, mesh: Mesh | None = None) -> Callable:
     """(params, batch, step, the guide's arrays) → (gradient of the mean loss over real tokens, token sums)."""
-    totals = _make_totals(model, seed, accumulation, guide, mesh)
 
-    def gradients(params, batch, step, teacher=None):
-        total_grads, sums = totals(params, batch, step, teacher)
-        return _mean(total_grads, sums), sums
-
-    return gradients
-
-
-def _make_totals(model, seed, accumulation, guide, mesh):
-    """As `make_gradients`, but the gradient of the sum of the losses."""
     token_sums = make_token_sums(model, guide)
 
     def loss_sum(params, batch, key, teacher):
@@ -83,7 +72,7 @@ def _make_totals(model, seed, accumulation, guide, mesh):
         sums = token_sums(params, batch, deterministic=False, rngs={"dropout": key}, **options)
         return sums["loss"], sums
 
-    def totals(params, batch, step, teacher=None):
+    def gradients(params, batch, step, teacher=None):
         devices = Devices(mesh, params, by_block=model.config.remat)
         differentiate = jax.value_and_grad(devices.with_whole(loss_sum), has_aux=True)
 
@@ -97,17 +86,11 @@ def _make_totals(model, seed, accumulation, guide, mesh):
             grads, sums = _accumulate(one, batch, accumulation)
             return devices.total_gradients(grads), devices.total(sums)
 
-        return devices.run(add_up, params, batch, step, teacher, has_tree=True)
+        grads, sums = devices.run(add_up, params, batch, step, teacher, has_tree=True)
+        count = jnp.maximum(sums["count"], 1.0)
+        return jax.tree.map(lambda g: g / count, grads), sums
 
-    return totals
-
-
-def _count(sums):
-    return jnp.maximum(sums["count"], 1.0)
-
-
-def _mean(total_grads, sums):
-    return jax.tree.map(lambda g: g / _count(sums), total_grads)
+    return gradients
 
 
 def _accumulate(one: Callable, batch: dict, accumulation: int):
