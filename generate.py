@@ -7,9 +7,10 @@ import time
 
 import numpy as np
 
-from fftnet_jax.config import LARGEST, Arguments, ConfigError
+from fftnet_jax.config import LARGEST, Arguments
+from fftnet_jax.errors import ConfigError
 from fftnet_jax.generation import Sampling, generate, read_prompts, stream_text
-from fftnet_jax.training.load import load_decoder
+from fftnet_jax.runs.opening import load_decoder
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

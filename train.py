@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from fftnet_jax import huge_pages
-from fftnet_jax.command import parse_config, run_command
+from fftnet_jax.config.command_line import parse_config, run_command
 
 
 def main(argv: list[str]) -> int:
@@ -37,6 +37,7 @@ def parse(argv: list[str]):
 
 
 def run(config, args) -> int:
+    from fftnet_jax.parallel.hosts import join, party
     from fftnet_jax.training import (
         Diverged,
         HostLost,
@@ -44,7 +45,6 @@ def run(config, args) -> int:
         StorageError,
         train,
     )  # JAX's seconds of import, not spent on --help
-    from fftnet_jax.training.hosts import join, party
 
     several = party(args.distributed, args.coordinator, args.num_processes, args.process_id)
     if several:

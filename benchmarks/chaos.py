@@ -25,16 +25,16 @@ from tqdm import tqdm
 
 from benchmarks import command_line
 from benchmarks.timing import hardware
-from fftnet_jax.training.checkpoints import step_folders
-from fftnet_jax.training.folder import read_metrics
-from fftnet_jax.training.seal import is_sealed
+from fftnet_jax.runs.checkpoints import step_folders
+from fftnet_jax.runs.folder import read_metrics
+from fftnet_jax.runs.seal import is_sealed
 
 ROOT = Path(__file__).resolve().parents[1]
 # Trains like train.py, and says in the file $PHASE what it is at, that kills can aim.
 PROGRAM = """
 import os, sys
 import train
-from fftnet_jax.training.checkpoints import Checkpoints
+from fftnet_jax.runs.checkpoints import Checkpoints
 from fftnet_jax.training.loop import Run
 
 def told(kind, method):

@@ -5,8 +5,8 @@ import re
 import sys
 from collections.abc import Callable
 
-from fftnet_jax.command import run_command
 from fftnet_jax.config import Arguments
+from fftnet_jax.config.command_line import run_command
 
 
 def parser(doc: str) -> Arguments:

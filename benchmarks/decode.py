@@ -22,7 +22,7 @@ from benchmarks.train_step import TINY, original_b
 from fftnet_jax.config import ModelConfig
 from fftnet_jax.generation import Sampling, generate
 from fftnet_jax.models import Decoder
-from fftnet_jax.training.load import fresh_params
+from fftnet_jax.runs.opening import fresh_params
 
 GREEDY = Sampling(temperature=0.0)
 MIXERS = {"ours, flagship": "causal_fftnet", "ours, STFT": "causal_stft", "attention": "attention"}

@@ -25,10 +25,10 @@ from matplotlib.figure import Figure
 from benchmarks import command_line
 from fftnet_jax.config import load_config
 from fftnet_jax.data import load_dataset
+from fftnet_jax.parallel.mesh import build_mesh
+from fftnet_jax.runs.folder import read_metrics
 from fftnet_jax.training import load, train
 from fftnet_jax.training.evaluation import make_evaluate
-from fftnet_jax.training.folder import read_metrics
-from fftnet_jax.training.sharding import build_mesh
 
 SIDES = ("scratch", "distilled")
 WHOLE = 512  # tokens: longer than any problem

@@ -30,8 +30,9 @@ from tqdm import tqdm
 
 from benchmarks.fuzz_readers import READERS, ROOT, copy
 from benchmarks.timing import hardware
-from fftnet_jax.command import run_command
-from fftnet_jax.config import Arguments, ConfigError
+from fftnet_jax.config import Arguments
+from fftnet_jax.config.command_line import run_command
+from fftnet_jax.errors import ConfigError
 
 CASES = ROOT / "tests" / "fuzz"
 SECONDS, MEMORY = 5, 64 * 2**20

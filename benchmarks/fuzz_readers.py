@@ -141,8 +141,8 @@ def read_text(folder: Path) -> None:
 def make_run(folder: Path) -> None:
     from fftnet_jax.config import Config, to_dict
     from fftnet_jax.data import tokenizers
-    from fftnet_jax.data.reduced import ReducedTokenizer
-    from fftnet_jax.training.seal import seal
+    from fftnet_jax.runs.seal import seal
+    from fftnet_jax.tokenizers.reduced import ReducedTokenizer
 
     values = to_dict(Config())
     values["model"] |= {"vocab_size": 4, "width": 4, "num_layers": 1, "max_length": 8}
@@ -161,8 +161,8 @@ def make_run(folder: Path) -> None:
 
 def read_run(folder: Path) -> None:
     from fftnet_jax.data import tokenizers
-    from fftnet_jax.training.checkpoints import damaged_steps
-    from fftnet_jax.training.folder import RunFolder
+    from fftnet_jax.runs.checkpoints import damaged_steps
+    from fftnet_jax.runs.folder import RunFolder
 
     run = RunFolder(folder)
     damaged_steps(folder / "checkpoints")
@@ -175,7 +175,7 @@ def make_checkpoint(folder: Path) -> None:
     """Sealed anew after each damage, so that Orbax and its stores meet it."""
     import orbax.checkpoint as ocp
 
-    from fftnet_jax.training.seal import seal
+    from fftnet_jax.runs.seal import seal
 
     step = folder / "checkpoints" / "3"
     with ocp.StandardCheckpointer() as checkpointer:
@@ -190,8 +190,8 @@ def _params():
 
 
 def read_checkpoint(folder: Path) -> None:
-    from fftnet_jax.training.checkpoints import read_params
-    from fftnet_jax.training.seal import NAME, seal
+    from fftnet_jax.runs.checkpoints import read_params
+    from fftnet_jax.runs.seal import NAME, seal
 
     step = folder / "checkpoints" / "3"
     (step / NAME).unlink(missing_ok=True)

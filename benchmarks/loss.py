@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import command_line
 from benchmarks.timing import COLORS, Case, Contender, benchmark, compiled
-from fftnet_jax.training.linear_loss import linear_token_sums
+from fftnet_jax.ops.cross_entropy import linear_token_sums
 from fftnet_jax.training.loss import token_sums
 
 VOCABULARIES = (1024, 4096, 16_384, 65_536)

@@ -19,8 +19,8 @@ import jax
 
 from benchmarks import command_line
 from fftnet_jax.config import load_config
+from fftnet_jax.runs.folder import read_metrics
 from fftnet_jax.training import train
-from fftnet_jax.training.folder import read_metrics
 
 
 def measure(args, mixer: str, rate: float, seed: int) -> dict:

@@ -15,8 +15,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from fftnet_jax.command import parse_config, run_command
-from fftnet_jax.config import ConfigError
+from fftnet_jax.config.command_line import parse_config, run_command
+from fftnet_jax.errors import ConfigError
 
 # Per chip, from the makers' data sheets: bfloat16 FLOP/s, bytes of memory, bytes/s of memory, bytes/s that it can send
 # to others of 256 (TPUs: half of the two-way rate of the links; GPUs: 200 and 400 Gbit/s of network each).
@@ -35,8 +35,8 @@ def compile_step(config, mesh):
     import jax.numpy as jnp
 
     from fftnet_jax.models import build_model
+    from fftnet_jax.parallel.mesh import batch_sharding
     from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
-    from fftnet_jax.training.sharding import batch_sharding
     from fftnet_jax.training.state import state_shapes
     from fftnet_jax.training.step import make_train_step
 
@@ -214,8 +214,8 @@ def run(argv) -> int:
 
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", args.devices)
-    from fftnet_jax.training.load import resolve_sizes
-    from fftnet_jax.training.sharding import build_mesh, check_divisible
+    from fftnet_jax.parallel.mesh import build_mesh, check_divisible
+    from fftnet_jax.runs.opening import resolve_sizes
 
     config = resolve_sizes(config, config.model.vocab_size)
     mesh = build_mesh(config.mesh)

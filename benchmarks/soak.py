@@ -21,8 +21,9 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from benchmarks.timing import hardware
-from fftnet_jax.command import run_command
-from fftnet_jax.config import Arguments, ConfigError
+from fftnet_jax.config import Arguments
+from fftnet_jax.config.command_line import run_command
+from fftnet_jax.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = (

@@ -24,8 +24,8 @@ from benchmarks import command_line
 from benchmarks.timing import Case, Contender, benchmark, compiled, cores, nbytes
 from fftnet_jax.data.gsm8k import EncodedProblems, ProblemRows, encode_problems, read_problems
 from fftnet_jax.distillation import load_teacher, write_shards
-from fftnet_jax.distillation.load_teacher import open_checkpoint
 from fftnet_jax.distillation.manifest import Settings
+from fftnet_jax.distillation.teachers import open_checkpoint
 
 PROMPTS = ((1, 256), (1, 1024), (8, 128))
 TOP_K, TEMPERATURE, BATCH = 64, 2.0, 16

@@ -26,9 +26,9 @@ from benchmarks.timing import Case, Contender, benchmark, nbytes
 from fftnet_jax import huge_pages
 from fftnet_jax.config import Config, DataConfig, ModelConfig, TrainingConfig, load_config
 from fftnet_jax.models import build_model
-from fftnet_jax.training.load import resolve_sizes
+from fftnet_jax.parallel.mesh import build_mesh
+from fftnet_jax.runs.opening import resolve_sizes
 from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
-from fftnet_jax.training.sharding import build_mesh
 from fftnet_jax.training.state import init_state
 from fftnet_jax.training.step import make_train_step
 

@@ -29,8 +29,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from fftnet_jax.command import parse_config, run_command
-from fftnet_jax.config import Config, ConfigError, default_config, load_config, to_dict
+from fftnet_jax.config import Config, default_config, load_config, to_dict
+from fftnet_jax.config.command_line import parse_config, run_command
+from fftnet_jax.errors import ConfigError
 
 PUBLISHED = {  # shape → millions of parameters, final loss and minutes, as the original's paper prints them
     "512_3_2048_32": (57.47, 36.95, 4.56),
@@ -174,9 +175,9 @@ def train_shape(shape: str, folder: Path, config: Config) -> None:
     """Trains a shape, from its last checkpoint on, and leaves its figures in its folder."""
     import jax
 
-    from fftnet_jax.data.cache import write_atomic
+    from fftnet_jax.files import write_atomic
+    from fftnet_jax.runs.folder import read_metrics
     from fftnet_jax.training import train
-    from fftnet_jax.training.folder import read_metrics
 
     workdir, config = folder / shape, of_shape(shape, config)
     seconds, start = _read_json(workdir / "seconds.json") or 0.0, time.monotonic()
@@ -196,7 +197,7 @@ def train_shape(shape: str, folder: Path, config: Config) -> None:
 
 def report(rows: list[Row], folder: Path) -> None:
     """Writes ablation.json, ablation.md and ablation.png."""
-    from fftnet_jax.data.cache import write_atomic
+    from fftnet_jax.files import write_atomic
 
     values = {"note": NOTE, "shapes": [row.to_dict() for row in rows]}
     write_atomic(folder / "ablation.json", (json.dumps(values, indent=1) + "\n").encode())
@@ -256,8 +257,8 @@ def _parameters(workdir: Path) -> int:
     import jax
 
     from fftnet_jax.models import build_model
-    from fftnet_jax.training.folder import RunFolder
-    from fftnet_jax.training.load import fresh_params
+    from fftnet_jax.runs.folder import RunFolder
+    from fftnet_jax.runs.opening import fresh_params
 
     model = build_model(RunFolder(workdir).load_config().model)
     return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(lambda: fresh_params(model, 0))))

@@ -12,7 +12,8 @@ Hardware, wall time and figure reached: not measured yet.
 
 import sys
 
-from fftnet_jax.config import ConfigError, default_config
+from fftnet_jax.config import default_config
+from fftnet_jax.errors import ConfigError
 
 
 def get_config():

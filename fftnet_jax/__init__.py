@@ -7,9 +7,11 @@ A capital name, `X_BFD`, is a spectrum.
 
 import importlib
 
+from fftnet_jax import mixers as mixers  # registers them, and their options in the configuration
+
 _HOMES = {
     "Config": "config",
-    "ConfigError": "config",
+    "ConfigError": "errors",
     "Decoder": "models",
     "Encoder": "models",
     "ModelConfig": "config",
@@ -18,18 +20,34 @@ _HOMES = {
     "default_config": "config",
     "from_torch": "interop",
     "generate": "generation",
-    "load": "training",
+    "load": "runs",
     "load_config": "config",
     "train": "training",
 }
 
-_ROOMS = ("config", "data", "generation", "interop", "mixers", "models", "spectral", "training")
+_ROOMS = (
+    "config",
+    "data",
+    "distillation",
+    "errors",
+    "generation",
+    "interop",
+    "mixers",
+    "models",
+    "ops",
+    "parallel",
+    "runs",
+    "spectral",
+    "tasks",
+    "tokenizers",
+    "training",
+)
 
 __all__ = list(_HOMES)
 
 
 def __getattr__(name: str):
-    # On first use: a command line is checked, and --help printed, without JAX's seconds of import.
+    # On first use: training, tokenizers and data sets are not what everybody needs.
     if name in _ROOMS:
         return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:

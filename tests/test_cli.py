@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fftnet_jax.command import parse_config
+from fftnet_jax.config.command_line import parse_config
 
 ROOT = Path(__file__).parents[1]
 BASE = "from fftnet_jax.config import default_config\ndef get_config():\n    config = default_config()\n"

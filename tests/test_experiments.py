@@ -10,11 +10,12 @@ import pytest
 
 import fftnet_jax.data
 import fftnet_jax.training
-from fftnet_jax.config import ConfigError, load_config
+from fftnet_jax.config import load_config
 from fftnet_jax.distillation.shards import write
+from fftnet_jax.errors import ConfigError
 from fftnet_jax.models import build_model
+from fftnet_jax.runs.opening import fresh_params
 from fftnet_jax.training import train
-from fftnet_jax.training.load import fresh_params
 
 FILES = sorted((Path(__file__).parents[1] / "experiments").glob("*.py"))
 OFFLINE = ("char", "byte", "tiktoken:cl100k_base")

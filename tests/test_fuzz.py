@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.fuzz import damaged
 from benchmarks.fuzz_readers import READERS, copy
-from fftnet_jax.config import ConfigError
+from fftnet_jax.errors import ConfigError
 
 CASES = sorted((Path(__file__).parent / "fuzz").glob("*.json"))
 

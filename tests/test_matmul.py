@@ -7,15 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fftnet_jax.dense import Dense
-from fftnet_jax.matmul import (
-    add_to_each,
-    after,
-    map_first_axis,
-    matmul,
-    matmul_by_bin,
-    matmuls,
-    sum_first_axis,
-)
+from fftnet_jax.matmul import add_to_each, after, map_first_axis, matmul, matmul_by_bin, matmuls, sum_first_axis
 
 size = st.sampled_from([1, 2, 3, 5, 8])
 

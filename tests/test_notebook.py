@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fftnet_jax.config import ConfigError
-from fftnet_jax.data.smollm2 import smollm2_path
+from fftnet_jax.errors import ConfigError
+from fftnet_jax.interop.smollm2 import smollm2_path
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "fftnet_jax.ipynb"
 SECONDS = 300  # for one cell; the whole takes a minute on a busy machine

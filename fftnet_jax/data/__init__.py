@@ -1,44 +1,22 @@
 """Text and synthetic tasks: corpora, tokenizers, windows, batches. NumPy only; nothing here touches a device."""
 
 from fftnet_jax.data.batches import eval_batches, train_batches
-from fftnet_jax.data.cache import cache_dir
 from fftnet_jax.data.corpora import load_text
 from fftnet_jax.data.datasets import Dataset, load_dataset
-from fftnet_jax.data.gguf_tokenizer import GGUFTokenizer
 from fftnet_jax.data.gsm8k import PackedProblems, Problem, ProblemRows, read_problems, split_problems
-from fftnet_jax.data.reduced import ReducedTokenizer
-from fftnet_jax.data.tokenizers import (
-    ByteTokenizer,
-    CharTokenizer,
-    HFTokenizer,
-    StreamDecoder,
-    TiktokenTokenizer,
-    Tokenizer,
-    get_tokenizer,
-)
 from fftnet_jax.data.windows import EvalWindows, MaskedWindows, Patterns, Recall, TokenWindows
 
 __all__ = [
-    "ByteTokenizer",
-    "CharTokenizer",
     "Dataset",
     "EvalWindows",
-    "GGUFTokenizer",
-    "HFTokenizer",
     "MaskedWindows",
     "PackedProblems",
     "Patterns",
     "Problem",
     "ProblemRows",
     "Recall",
-    "ReducedTokenizer",
-    "StreamDecoder",
-    "TiktokenTokenizer",
     "TokenWindows",
-    "Tokenizer",
-    "cache_dir",
     "eval_batches",
-    "get_tokenizer",
     "load_dataset",
     "load_text",
     "read_problems",

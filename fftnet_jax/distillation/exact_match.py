@@ -16,12 +16,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fftnet_jax.command import run_command
-from fftnet_jax.config import LARGEST, Arguments, ConfigError, DataConfig
-from fftnet_jax.data import Problem, Tokenizer, read_problems, split_problems
-from fftnet_jax.data.cache import write_atomic
+from fftnet_jax.config import LARGEST, Arguments, DataConfig
+from fftnet_jax.config.command_line import run_command
+from fftnet_jax.data import Problem, read_problems, split_problems
+from fftnet_jax.distillation.teachers import load_teacher
+from fftnet_jax.errors import ConfigError
+from fftnet_jax.files import write_atomic
 from fftnet_jax.generation import Sampling, generate
-from fftnet_jax.training.load import load_decoder
+from fftnet_jax.runs.opening import load_decoder
+from fftnet_jax.tokenizers import Tokenizer
 
 MARK = "####"
 LOOK_EVERY = 16  # tokens between two looks for the end of an answer in the text, which costs a decoding of each row
@@ -191,8 +194,6 @@ def _open_run(args: argparse.Namespace):
 
 
 def _open_teacher(args: argparse.Namespace):
-    from fftnet_jax.distillation.load_teacher import load_teacher
-
     model, params, tokenizer = load_teacher(args.teacher, args.dtype)
     if tokenizer is None:
         raise ConfigError(f"--teacher must come with a tokenizer, and {args.teacher} has none")

@@ -5,15 +5,14 @@ of records, one a token, in the order of the rows and of the tokens in them; see
 """
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fftnet_jax.config import ConfigError
-from fftnet_jax.data.cache import write_atomic
+from fftnet_jax.errors import ConfigError
+from fftnet_jax.files import write_atomic
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -104,11 +103,6 @@ def check_same(found: Settings, wanted: Settings, folder: Path, ignored: tuple[s
                 f"distillation.shards {folder} are for another {field.name}: {there!r} there, {here!r} here; "
                 f"name another folder, or write them again"
             )
-
-
-def sha256_of(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _check_types(manifest: Manifest, file: Path) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fftnet_jax.config import ConfigError
 from fftnet_jax.data.windows import Source
-from fftnet_jax.distillation.manifest import Manifest, Settings, check_same, read_manifest, sha256_of
+from fftnet_jax.distillation.manifest import Manifest, Settings, check_same, read_manifest
+from fftnet_jax.errors import ConfigError
+from fftnet_jax.files import sha256_of
 
 
 class ShardSource(Source):

@@ -8,8 +8,14 @@ The teacher, the data and the folder are those of the configuration. A stopped r
 import sys
 from pathlib import Path
 
-from fftnet_jax.command import parse_config, run_command
-from fftnet_jax.config import Config, ConfigError
+from fftnet_jax.config import Config
+from fftnet_jax.config.command_line import parse_config, run_command
+from fftnet_jax.data import load_dataset
+from fftnet_jax.distillation.targets import shard_settings, teacher_fingerprint
+from fftnet_jax.distillation.teachers import load_teacher
+from fftnet_jax.distillation.vocabulary import kept_ids
+from fftnet_jax.distillation.writer import write_shards
+from fftnet_jax.errors import ConfigError
 
 
 def main(argv: list[str]) -> int:
@@ -18,12 +24,6 @@ def main(argv: list[str]) -> int:
 
 def write(config: Config) -> int:
     """Writes the shards that `config` asks for, with a progress bar, and prints what they cost."""
-    from fftnet_jax.data import load_dataset  # JAX's seconds of import, not spent on --help
-    from fftnet_jax.distillation.guide import shard_settings, teacher_fingerprint
-    from fftnet_jax.distillation.load_teacher import load_teacher
-    from fftnet_jax.distillation.vocabulary import kept_ids
-    from fftnet_jax.distillation.writer import write_shards
-
     d = config.distillation
     for name, value in (("teacher", d.teacher), ("shards", d.shards)):
         if not value:

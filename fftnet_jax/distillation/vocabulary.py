@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fftnet_jax.config import ConfigError
-from fftnet_jax.data import Dataset, Tokenizer
-from fftnet_jax.data.reduced import ReducedTokenizer
-from fftnet_jax.distillation.teacher import Teacher
+from fftnet_jax.data import Dataset
+from fftnet_jax.errors import ConfigError
+from fftnet_jax.models.llama import Teacher
+from fftnet_jax.tokenizers import ReducedTokenizer, Tokenizer
 
 PROBE = "Question: Ann has 12 apples, and gives 7 away. How many are left?\nAnswer: 12 - 7 = <<12-7=5>>5\n#### 5"
 

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from fftnet_jax.config import ConfigError
-from fftnet_jax.data.cache import write_atomic
 from fftnet_jax.data.windows import Source
-from fftnet_jax.distillation.loss import teacher_logits
-from fftnet_jax.distillation.manifest import Manifest, Settings, Shard, check_same, read_manifest, sha256_of, shard_name
-from fftnet_jax.distillation.teacher import Teacher
+from fftnet_jax.distillation.manifest import Manifest, Settings, Shard, check_same, read_manifest, shard_name
+from fftnet_jax.distillation.objective import teacher_logits
 from fftnet_jax.distillation.vocabulary import teacher_features, teacher_head
+from fftnet_jax.errors import ConfigError
+from fftnet_jax.files import sha256_of, write_atomic
+from fftnet_jax.models.llama import Teacher
 
 LENGTH_STEP = 32  # rows are padded to a multiple of it, so that few programs are compiled
 CHUNK_TOKENS = 128  # whose logits exist at a time; more of them no longer stay in a CPU's cache

@@ -1,6 +1,6 @@
 """Sampling text from decoders."""
 
-from fftnet_jax.generation.generate import generate
+from fftnet_jax.generation.decoding import generate
 from fftnet_jax.generation.prompts import read_prompts
 from fftnet_jax.generation.sampling import Sampling, keep_top, sample
 from fftnet_jax.generation.text import stream_text

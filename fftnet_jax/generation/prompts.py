@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from fftnet_jax.config import ConfigError
+from fftnet_jax.errors import ConfigError
 
 
 def read_prompts(texts: list[str] | None, file: str | None) -> list[str]:

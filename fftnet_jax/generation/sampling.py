@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax.config import ConfigError
+from fftnet_jax.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from fftnet_jax.data import StreamDecoder, Tokenizer
+from fftnet_jax.tokenizers import StreamDecoder, Tokenizer
 
 
 def stream_text(ids: Iterable[int], tokenizer: Tokenizer, stop: str = "") -> Iterator[str]:

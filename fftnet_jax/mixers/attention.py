@@ -4,21 +4,38 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax import sequence
+from fftnet_jax.config.model import ModelConfig
 from fftnet_jax.dense import Dense
+from fftnet_jax.errors import ConfigError
+from fftnet_jax.mixers.base import Mixer, option, register
+from fftnet_jax.parallel import sequence
 
 
-class Attention(nn.Module):
+@register("attention")
+class Attention(Mixer):
     """Causal multi-head attention with rotary positions: (B, N, D) → (B, N, D).
 
     Source: Vaswani et al. 2017; rotary positions from Su et al. 2021 (arXiv 2104.09864), base 10,000.
     """
 
     width: int
-    num_heads: int = 4
+    num_heads: int = option(4, "attention: heads", minimum=1)
     dtype: jnp.dtype = jnp.float32
 
     causal = True
+
+    @staticmethod
+    def check(config: ModelConfig) -> None:
+        if config.width % (2 * config.num_heads):
+            raise ConfigError(
+                f"model.width must be a multiple of 2 × model.num_heads ({2 * config.num_heads}) for attention, "
+                f"got {config.width}"
+            )
+
+    @staticmethod
+    def check_split(config: ModelConfig, parts: int) -> None:
+        if config.num_heads % parts:
+            raise ConfigError(f"model.num_heads must be a multiple of mesh.model ({parts}), got {config.num_heads}")
 
     def setup(self):
         self.qkv = Dense(3 * self.width, use_bias=False, dtype=self.dtype)

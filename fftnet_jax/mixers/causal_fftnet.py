@@ -18,9 +18,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax import sequence
 from fftnet_jax.matmul import matmul, matmuls
-from fftnet_jax.mixers.pads import zero_pads
+from fftnet_jax.mixers.base import Mixer, option, register, zero_pads
+from fftnet_jax.parallel import sequence
 from fftnet_jax.spectral import (
     advance_state,
     causal_convolution,
@@ -91,7 +91,8 @@ class SpectralModes(nn.Module):
         return turns * jnp.exp(self._initial_log_decay(key))
 
 
-class CausalFFTNet(nn.Module):
+@register("causal_fftnet")
+class CausalFFTNet(Mixer):
     """Gated global causal spectral filter: (B, N, D) → (B, N, D).
 
     Attributes:
@@ -101,9 +102,13 @@ class CausalFFTNet(nn.Module):
     """
 
     width: int
-    modes: int = 32
-    horizon: int = 4096
-    short_filter: int = 4
+    modes: int = option(
+        32, "causal_fftnet: damped oscillations that span the filters", minimum=1, declared_as="filter_modes"
+    )
+    horizon: int = option(
+        4096, "causal_fftnet: slowest decay time at the start, tokens", minimum=2, declared_as="filter_horizon"
+    )
+    short_filter: int = option(4, "causal_fftnet: taps of the local filters before the gates", minimum=1)
     dtype: jnp.dtype = jnp.float32
 
     causal = True

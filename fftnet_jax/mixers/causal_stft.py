@@ -4,12 +4,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax import sequence
-from fftnet_jax.mixers.pads import zero_pads
+from fftnet_jax.mixers.base import Mixer, option, register, zero_pads
+from fftnet_jax.parallel import sequence
 from fftnet_jax.spectral import causal_stft, window_spectrum
+from fftnet_jax.spectral.plan import FORMS
 
 
-class CausalSTFT(nn.Module):
+@register("causal_stft")
+class CausalSTFT(Mixer):
     """Windows → FFT2 → real spectrum → dense: (B, N, D) → (B, N, D).
 
     The original's definition: y_t = P · flatten(Re FFT2(x[t-W+1 .. t])) + bias, with the window's
@@ -24,10 +26,15 @@ class CausalSTFT(nn.Module):
     """
 
     width: int
-    window: int = 32
-    spectrum: str = "real"
-    norm: str = "none"
-    form: str = "auto"
+    window: int = option(32, "causal_stft: tokens per window", minimum=1)
+    spectrum: str = option("real", "causal_stft: real part or real - imaginary", choices=("real", "hartley"))
+    norm: str = option("none", "causal_stft: FFT scaling", choices=("none", "ortho"), declared_as="spectrum_norm")
+    form: str = option(
+        "auto",
+        "causal_stft: how it is computed, to the same numbers",
+        choices=("auto", *FORMS),
+        declared_as="stft_form",
+    )
     dtype: jnp.dtype = jnp.float32
 
     causal = True

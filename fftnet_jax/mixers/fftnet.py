@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax import sequence
+from fftnet_jax.mixers.base import Mixer, option, register
+from fftnet_jax.parallel import sequence
 from fftnet_jax.spectral import irfft, modrelu, rfft
 
 
@@ -77,7 +78,8 @@ class ModReLU(nn.Module):
         return modrelu(Z_BND, sequence.own_channels(bias_D)[None, None])
 
 
-class FFTNet(nn.Module):
+@register("fftnet")
+class FFTNet(Mixer):
     """Fourier transform → adaptive spectral filter → modReLU → inverse: (B, N, D) → (B, N, D).
 
     Attributes:
@@ -87,9 +89,11 @@ class FFTNet(nn.Module):
     """
 
     width: int
-    hidden: int = 512
-    filter: str = "channel"
-    filter_points: int = 16
+    hidden: int = option(512, "fftnet: hidden channels of the filter's network", minimum=1, declared_as="filter_width")
+    filter: str = option(
+        "channel", "fftnet: gain per channel, or per frequency and channel", choices=("channel", "frequency")
+    )
+    filter_points: int = option(16, "fftnet, filter=frequency: control points from 0 to Nyquist", minimum=2)
     half_spectrum: bool = True
     dtype: jnp.dtype = jnp.float32
 

@@ -1,13 +1,14 @@
 """FNet's mixer: the real part of a 2-D DFT over tokens and channels. Bidirectional, no parameters."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax import sequence
+from fftnet_jax.mixers.base import Mixer, register
+from fftnet_jax.parallel import sequence
 
 
-class Fourier(nn.Module):
+@register("fourier")
+class Fourier(Mixer):
     """Re FFT over channels and tokens: (B, N, D) → (B, N, D).
 
     Source: Lee-Thorp et al. 2021, "FNet" (arXiv 2105.03824), equation 3.

@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax.config import MIXERS, ConfigError, ModelConfig
+from fftnet_jax.config import MIXERS, ModelConfig
+from fftnet_jax.errors import ConfigError
 from fftnet_jax.models.block import Block
 from fftnet_jax.models.encoder import Encoder
 

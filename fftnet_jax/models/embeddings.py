@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax import sequence
 from fftnet_jax.config import ModelConfig
 from fftnet_jax.matmul import add_to_each
+from fftnet_jax.parallel import sequence
 
 
 class Embeddings(nn.Module):

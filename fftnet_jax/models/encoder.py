@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from fftnet_jax.config import ModelConfig
 from fftnet_jax.models.block import Block
 from fftnet_jax.models.embeddings import Embeddings
-from fftnet_jax.split_parameters import gathering
+from fftnet_jax.parallel.split_parameters import gathering
 
 
 class Encoder(nn.Module):

@@ -1,8 +1,7 @@
-"""Training: `train(config, workdir)` runs or resumes a run, `load(workdir)` opens it."""
+"""Training: `train(config, workdir)` runs or resumes a run."""
 
-from fftnet_jax.training.folder import StorageError
-from fftnet_jax.training.hosts import HostLost
-from fftnet_jax.training.load import LoadedRun, load
-from fftnet_jax.training.loop import Diverged, Interrupted, train
+from fftnet_jax.errors import Diverged, HostLost, Interrupted, StorageError
+from fftnet_jax.runs import LoadedRun, load
+from fftnet_jax.training.loop import train
 
 __all__ = ["Diverged", "HostLost", "Interrupted", "LoadedRun", "StorageError", "load", "train"]

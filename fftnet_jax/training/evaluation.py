@@ -8,8 +8,8 @@ from jax.sharding import Mesh
 
 from fftnet_jax.data import eval_batches
 from fftnet_jax.models import Encoder
+from fftnet_jax.parallel.mesh import Devices, own_rows, place_batch
 from fftnet_jax.training.loss import make_token_sums
-from fftnet_jax.training.sharding import Devices, own_rows, place_batch
 
 
 def make_evaluate(model: Encoder, batch_size: int, mesh: Mesh) -> Callable[[dict, object], dict]:

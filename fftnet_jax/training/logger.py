@@ -10,7 +10,8 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from fftnet_jax.training.folder import RunFolder, StorageError
+from fftnet_jax.errors import StorageError
+from fftnet_jax.runs.folder import RunFolder
 from fftnet_jax.training.plots import plot_filters, read_picture
 
 

@@ -9,41 +9,26 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from fftnet_jax.config import Config, ConfigError
-from fftnet_jax.data import Dataset, load_dataset, tokenizers, train_batches
+from fftnet_jax import tokenizers
+from fftnet_jax.config import Config
+from fftnet_jax.data import Dataset, load_dataset, train_batches
+from fftnet_jax.distillation.targets import build_guide
+from fftnet_jax.errors import ConfigError, Diverged, HostLost, Interrupted, StorageError
 from fftnet_jax.models import build_model
-from fftnet_jax.training.checkpoints import Checkpoints, dump_state, read_params
+from fftnet_jax.parallel.hosts import INTACT, Vote, first_decides, is_first, is_loss
+from fftnet_jax.parallel.mesh import build_mesh, check_divisible, own_rows, place_batch, replicated, whole
+from fftnet_jax.runs.checkpoints import Checkpoints, dump_state, read_params
+from fftnet_jax.runs.folder import RunFolder, read_metrics, to_json, write_text
+from fftnet_jax.runs.lock import Lock
+from fftnet_jax.runs.opening import fresh_params, load, resolve_sizes
 from fftnet_jax.training.evaluation import make_evaluate, test_figures
-from fftnet_jax.training.folder import DATA_FIELDS, RunFolder, StorageError, read_metrics, to_json, write_text
-from fftnet_jax.training.hosts import INTACT, HostLost, Vote, first_decides, is_first, is_loss
 from fftnet_jax.training.interrupt import Interrupt
-from fftnet_jax.training.load import fresh_params, load, resolve_sizes
-from fftnet_jax.training.lock import Lock
 from fftnet_jax.training.logger import Logger
 from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
 from fftnet_jax.training.plots import plot_loss
 from fftnet_jax.training.samples import check_prompt, sample_text
-from fftnet_jax.training.sharding import (
-    build_mesh,
-    check_divisible,
-    own_rows,
-    place_batch,
-    replicated,
-    whole,
-)
 from fftnet_jax.training.state import TrainState, init_state, parameter_table
 from fftnet_jax.training.step import make_gradients, make_train_step
-
-
-class Interrupted(Exception):  # noqa: N818
-    """The run was asked to stop; everything up to `step` is saved."""
-
-    def __init__(self, step: int):
-        super().__init__(f"stopped after step {step}, saved; the same command goes on from there")
-
-
-class Diverged(Exception):  # noqa: N818
-    """Too many skipped updates in a row."""
 
 
 def train(config: Config, workdir: str | Path, accept_changes: bool = False) -> dict:
@@ -59,8 +44,6 @@ def train(config: Config, workdir: str | Path, accept_changes: bool = False) -> 
       StorageError: the disk is full, or the folder can't be written any more; the checkpoints are intact.
       HostLost: another process of the run is gone; the checkpoints are intact.
     """
-    from fftnet_jax.distillation.guide import build_guide  # which uses this package
-
     dataset = load_dataset(config.data, config.model.family, config.seed)
     guide = build_guide(config, dataset)
     dataset = guide.dataset if guide else dataset
@@ -82,7 +65,7 @@ def train(config: Config, workdir: str | Path, accept_changes: bool = False) -> 
                 say(f"accepted change of {line}")
             if dataset.tokenizer:
                 tokenizers.save(dataset.tokenizer, folder.path)
-            return not any(line.startswith(DATA_FIELDS) for line in changed)
+            return folder.keeps_data_order(changed)
 
         same_data = first_decides(claim)
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(folder / "checkpoints")))
@@ -191,7 +174,7 @@ class Run:
                 pending = None
             if stop and not last:
                 self.checkpoints.wait()
-                raise Interrupted(step)
+                raise Interrupted(f"stopped after step {step}, saved; the same command goes on from there")
         self.checkpoints.wait()
 
     def finish(self) -> dict:

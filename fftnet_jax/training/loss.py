@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from fftnet_jax.models import Encoder
-from fftnet_jax.training.linear_loss import linear_sums, linear_token_sums
+from fftnet_jax.ops.cross_entropy import linear_sums, linear_token_sums
 
 LARGE_VOCABULARY = 4096  # from here on `python -m benchmarks.loss` finds it faster not to write the logits out
 

@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 
-from fftnet_jax.config import Config, ConfigError
+from fftnet_jax.config import Config
 from fftnet_jax.data import Dataset
+from fftnet_jax.errors import ConfigError
 from fftnet_jax.generation import Sampling, generate
 from fftnet_jax.models import Decoder, Encoder
 

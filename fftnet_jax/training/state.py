@@ -7,7 +7,7 @@ import optax
 from flax import struct
 from jax.sharding import Mesh
 
-from fftnet_jax.training.sharding import state_sharding
+from fftnet_jax.parallel.mesh import state_sharding
 
 
 @struct.dataclass

@@ -8,8 +8,8 @@ import optax
 from jax.sharding import Mesh
 
 from fftnet_jax.models import Encoder
+from fftnet_jax.parallel.mesh import Devices
 from fftnet_jax.training.loss import make_token_sums
-from fftnet_jax.training.sharding import Devices
 from fftnet_jax.training.state import TrainState
 
 MEMORY = 0.98  # of the running mean of the loss: about 50 steps

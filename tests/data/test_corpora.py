@@ -6,9 +6,10 @@ import urllib.error
 
 import pytest
 
-from fftnet_jax.config import ConfigError, DataConfig
+from fftnet_jax.config import DataConfig
 from fftnet_jax.data import corpora
 from fftnet_jax.data.corpora import load_text, normalise_play
+from fftnet_jax.errors import ConfigError
 
 TINY = DataConfig(source="tinyshakespeare")
 PLAYS = DataConfig(source="shakespeare")

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fftnet_jax import tokenizers
 from fftnet_jax.config import DataConfig
-from fftnet_jax.data import datasets, tokenizers
+from fftnet_jax.data import datasets
 from fftnet_jax.data.datasets import load_dataset, split_bounds
 from fftnet_jax.data.windows import MaskedWindows
 

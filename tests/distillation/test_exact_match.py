@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fftnet_jax.config import ConfigError, ModelConfig
+from fftnet_jax.config import ModelConfig
 from fftnet_jax.data import Problem
-from fftnet_jax.data.tokenizers import ByteTokenizer
 from fftnet_jax.distillation import exact_match
 from fftnet_jax.distillation.exact_match import evaluate_exact_match, extract_answer, few_shot_prompt, is_correct, main
+from fftnet_jax.errors import ConfigError
 from fftnet_jax.generation import Sampling, generate
 from fftnet_jax.models import build_model
+from fftnet_jax.tokenizers import ByteTokenizer
 
 PROBLEMS = [Problem(f"What is {n} more than {n}?", f"{n} + {n} = {2 * n}.\n#### {2 * n}") for n in (3, 40, 600, 5, 7)]
 
@@ -256,7 +257,7 @@ def test_command(student, tmp_path, capsys, split, wanted):
 
 def test_command_of_a_teacher(folder, monkeypatch, capsys):
     """The teacher's own ends count, and its problems are those of the folder."""
-    module = importlib.import_module("fftnet_jax.distillation.load_teacher")  # the package's name is the function
+    module = importlib.import_module("fftnet_jax.distillation.teachers")  # the package's name is the function
     model = type("Model", (), {"config": type("Config", (), {"max_length": 99, "eos_ids": (255,)})()})()
     asked = []
 

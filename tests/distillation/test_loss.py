@@ -15,10 +15,10 @@ from fftnet_jax.config import load_config
 from fftnet_jax.data import load_dataset
 from fftnet_jax.distillation import Distillation, build_guide, fold, kl_full, kl_top_k
 from fftnet_jax.models import build_model
+from fftnet_jax.ops.cross_entropy import linear_sums
+from fftnet_jax.runs.folder import read_metrics
+from fftnet_jax.runs.opening import fresh_params, resolve_sizes
 from fftnet_jax.training import train
-from fftnet_jax.training.folder import read_metrics
-from fftnet_jax.training.linear_loss import linear_sums
-from fftnet_jax.training.load import fresh_params, resolve_sizes
 from fftnet_jax.training.step import make_gradients
 
 sizes = st.tuples(st.integers(1, 9), st.sampled_from([2, 3, 17, 101]))
@@ -252,8 +252,8 @@ from fftnet_jax.config import load_config
 from fftnet_jax.data import load_dataset
 from fftnet_jax.distillation import build_guide
 from fftnet_jax.models import build_model
-from fftnet_jax.training.load import fresh_params, resolve_sizes
-from fftnet_jax.training.sharding import batch_sharding, build_mesh, replicated
+from fftnet_jax.runs.opening import fresh_params, resolve_sizes
+from fftnet_jax.parallel.mesh import batch_sharding, build_mesh, replicated
 from fftnet_jax.training.step import make_gradients
 
 config = load_config(sys.argv[1])

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from fftnet_jax.config import ConfigError
-from fftnet_jax.data.smollm2 import smollm2_path
 from fftnet_jax.distillation import load_teacher
+from fftnet_jax.errors import ConfigError
+from fftnet_jax.interop.smollm2 import smollm2_path
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "teacher" / "smollm2.npz")
 TEXTS = [int(name.removeprefix("text_")) for name in GOLDEN.files if name.startswith("text_")]

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fftnet_jax.config import CAUSAL_MIXERS, ConfigError, ModelConfig
+from fftnet_jax.config import CAUSAL_MIXERS, ModelConfig
+from fftnet_jax.errors import ConfigError
 from fftnet_jax.generation import Sampling, generate, sample
 from fftnet_jax.models import build_model
 
-module = importlib.import_module("fftnet_jax.generation.generate")  # the name in the package is the function
+module = importlib.import_module("fftnet_jax.generation.decoding")  # the name in the package is the function
 LIMIT = 12
 GREEDY = Sampling(0.0)
 

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fftnet_jax.config import ConfigError
+from fftnet_jax.errors import ConfigError
 from fftnet_jax.generation import read_prompts
 
 

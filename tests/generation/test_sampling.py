@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fftnet_jax.config import ConfigError
+from fftnet_jax.errors import ConfigError
 from fftnet_jax.generation import Sampling, keep_top, sample
 
 LOGITS = st.lists(st.integers(-6, 6).map(float), min_size=7, max_size=7)  # integers, so that there are ties

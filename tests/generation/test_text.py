@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fftnet_jax.data import ByteTokenizer, CharTokenizer
 from fftnet_jax.generation import stream_text
+from fftnet_jax.tokenizers import ByteTokenizer, CharTokenizer
 
 TEXT = st.text(st.sampled_from("abé\U0001f600\n"), max_size=30)
 

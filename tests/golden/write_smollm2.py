@@ -14,7 +14,7 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fftnet_jax.data.smollm2 import smollm2_path
+from fftnet_jax.interop.smollm2 import smollm2_path
 
 FILE = Path(__file__).parent / "teacher" / "smollm2.npz"
 TEXTS = (

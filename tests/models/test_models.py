@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fftnet_jax.config import CAUSAL_MIXERS, MIXERS, ConfigError, ModelConfig, load_config
+from fftnet_jax.config import CAUSAL_MIXERS, MIXERS, ModelConfig, load_config
+from fftnet_jax.errors import ConfigError
 from fftnet_jax.models import Decoder, Encoder, build_model
 from fftnet_jax.models.embeddings import sinusoids
 

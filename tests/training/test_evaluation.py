@@ -6,8 +6,8 @@ import pytest
 
 from fftnet_jax.config import DataConfig
 from fftnet_jax.data import load_dataset
+from fftnet_jax.parallel.mesh import build_mesh
 from fftnet_jax.training import evaluation, load
-from fftnet_jax.training.sharding import build_mesh
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])

@@ -3,7 +3,7 @@ import threading
 import numpy as np
 from tensorboardX.proto.event_pb2 import Event
 
-from fftnet_jax.training.folder import RunFolder
+from fftnet_jax.runs.folder import RunFolder
 from fftnet_jax.training.logger import Logger
 
 

@@ -14,10 +14,10 @@ import jax
 import numpy as np
 import pytest
 
-from fftnet_jax.config import ConfigError
+from fftnet_jax.errors import ConfigError
+from fftnet_jax.runs.lock import Lock
 from fftnet_jax.training import Diverged, Interrupted, StorageError, load, train
 from fftnet_jax.training import loop as loop_module
-from fftnet_jax.training.lock import Lock
 
 ROOT = Path(__file__).parents[2]
 MUON = (

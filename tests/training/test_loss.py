@@ -4,8 +4,8 @@ import pytest
 
 from fftnet_jax.config import ModelConfig
 from fftnet_jax.models import build_model
+from fftnet_jax.runs.opening import fresh_params
 from fftnet_jax.training import loss
-from fftnet_jax.training.load import fresh_params
 from fftnet_jax.training.loss import make_token_sums, token_sums
 
 

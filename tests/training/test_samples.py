@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from fftnet_jax.config import ConfigError
+from fftnet_jax.errors import ConfigError
+from fftnet_jax.runs.opening import load_decoder
 from fftnet_jax.training import train
-from fftnet_jax.training.load import load_decoder
 
 SHORT = ("training.num_steps=2", "training.eval_every=0", "training.checkpoint_every=0", "model.dropout=0")
 

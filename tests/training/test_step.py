@@ -6,7 +6,7 @@ import pytest
 
 from fftnet_jax.config import ModelConfig
 from fftnet_jax.models import build_model
-from fftnet_jax.training.sharding import build_mesh
+from fftnet_jax.parallel.mesh import build_mesh
 from fftnet_jax.training.state import init_state
 from fftnet_jax.training.step import make_gradients, make_train_step
 
