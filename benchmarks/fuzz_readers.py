@@ -121,7 +121,7 @@ def make_problems(folder: Path) -> None:
 
 def read_problems(folder: Path) -> None:
     from fftnet_jax.config import DataConfig
-    from fftnet_jax.data import load_dataset
+    from fftnet_jax.tasks import load_dataset
 
     sizes = {"num_problems": 2, "num_validation": 1, "length": 16, "batch_size": 2}
     load_dataset(DataConfig(source="gsm8k", folder=str(folder), tokenizer="byte", **sizes), "decoder", 0)
@@ -133,7 +133,7 @@ def make_text(folder: Path) -> None:
 
 def read_text(folder: Path) -> None:
     from fftnet_jax.config import DataConfig
-    from fftnet_jax.data import load_dataset
+    from fftnet_jax.tasks import load_dataset
 
     load_dataset(DataConfig(text_file=str(folder / "text.txt"), length=8, batch_size=2), "decoder", 0)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fftnet_jax.ops.cross_entropy import linear_token_sums
-from fftnet_jax.training.loss import token_sums
+from fftnet_jax.tasks.sums import token_sums
 
 
 def full_token_sums(x_BND, weight, bias_V, targets_BN, weights_BN, vocab_axis):
@@ -160,7 +160,7 @@ import numpy as np
 jax.config.update("jax_num_cpu_devices", 8)
 from fftnet_jax.config import ModelConfig
 from fftnet_jax.models import build_model
-from fftnet_jax.training import loss
+from fftnet_jax.tasks import sums
 from fftnet_jax.runs.opening import fresh_params
 from fftnet_jax.parallel.mesh import batch_sharding, build_mesh, state_sharding
 from fftnet_jax.training.step import make_gradients
@@ -173,7 +173,7 @@ ids = rng.integers(0, 101, (2, 32, 7), np.int32)
 weights = (rng.random((32, 7)) < np.linspace(0, 1, 32)[:, None]).astype(np.float32)
 batch = {"inputs": ids[0], "targets": ids[1], "weights": weights}
 alone = jax.jit(make_gradients(model, 0))(params, batch, 0)
-loss.LARGE_VOCABULARY = 101
+sums.LARGE_VOCABULARY = 101
 placed = jax.device_put(params, state_sharding(params, mesh)), jax.device_put(batch, batch_sharding(mesh)), 0
 for accumulation in (1, 2):
     step = jax.jit(make_gradients(model, 0, accumulation)).lower(*placed).compile()
