@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fftnet_jax.matmul import map_first_axis
+from fftnet_jax.ops.precision import EXACT
+from fftnet_jax.ops.products import map_first_axis
 
 SINGLE_STAGE = 128
 ALL = (0, 1)
@@ -46,7 +47,7 @@ def to_bins(x: jax.Array, samples: int, rows: tuple, offset: float = 0.0, part: 
     x = x.reshape(len(x) // second, second, *rest)  # not -1: there may be no channels
     V = map_first_axis(lines[:, : len(x)], x)  # (lines, second, …): the real ones, then pairs
     middle = V[len(edges) :].reshape(len(inner), 2 * second, *rest)
-    body = jnp.einsum("isb,ib...->is...", jnp.asarray(inner, x.dtype), middle)
+    body = jnp.einsum("isb,ib...->is...", jnp.asarray(inner, x.dtype), middle, precision=EXACT)
     body = body.reshape(inner.shape[0] * inner.shape[1], *rest)
     return jnp.concatenate([body, *(map_first_axis(edge, line) for edge, line in zip(edges, V, strict=False))])
 
@@ -66,7 +67,7 @@ def from_bins(Y: jax.Array, samples: int, rows: tuple, offset: float = 0.0, part
     *ends, _ = np.cumsum([inner.shape[0] * inner.shape[1], *(len(edge) for edge in edges)])
     body, *ends = jnp.split(Y, ends)
     body = body.reshape(*inner.shape[:2], *rest)
-    middle = jnp.einsum("isb,is...->ib...", jnp.asarray(inner, Y.dtype), body)
+    middle = jnp.einsum("isb,is...->ib...", jnp.asarray(inner, Y.dtype), body, precision=EXACT)
     V = [map_first_axis(edge.T, end)[None] for edge, end in zip(edges, ends, strict=True)]
     V = jnp.concatenate([*V, middle.reshape(2 * len(inner), second, *rest)])
     return map_first_axis(lines[:, : first // 2].T, V).reshape(samples, *rest)

@@ -1,11 +1,7 @@
-"""The causal STFT mixer's linear map, with and without windows.
+"""The causal STFT convolution without windows.
 
-Definition, for the window w_t of the tokens x[t-W+1 .. t] (zeros before the start, oldest first):
-
-    y_t = sum over k, j of S(w_t)[k, j] P[k, j],    S = Re DFT2 or its Hartley form
-
-All of it is linear and the matrix of S is symmetric, so y is a causal convolution of x whose kernel is S of P:
-no window is ever formed. `plan_stft` chooses among the forms; every form gives the same numbers.
+All of it is linear and the matrix of the spectrum is symmetric, so it is a causal convolution whose kernel is the spectrum of the
+weight: no window is ever formed. `plan_stft` chooses among the forms; every form gives the same numbers.
 """
 
 from functools import lru_cache, partial
@@ -14,47 +10,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fftnet_jax.matmul import after, map_first_axis, matmul, matmul_by_bin, sum_first_axis
-from fftnet_jax.spectral import bins
-from fftnet_jax.spectral.dft import check_spectrum, window_spectrum
-from fftnet_jax.spectral.plan import STFTPlan, four_products, plan_stft
-from fftnet_jax.spectral.windows import causal_windows, valid_windows
+from fftnet_jax.ops import bins
+from fftnet_jax.ops.linear import linear
+from fftnet_jax.ops.precision import EXACT
+from fftnet_jax.ops.products import map_first_axis, matmul_by_bin
+from fftnet_jax.ops.stft_convolution import stft_convolution
+from fftnet_jax.ops.stft_plan import STFTPlan, four_products, plan_stft
 
-PARTS = 2  # of the bins, one after the other: the memory of one serves the next
 GROUP = 2**24  # numbers in the copies of the input that one product of the direct form takes
 
 
-def causal_stft(
+def planned(
     x_BND: jax.Array,
     weight_WDO: jax.Array,
     spectrum: str = "real",
     norm: str = "none",
     past_BPD: jax.Array | None = None,
     plan: STFTPlan | str = "auto",
+    *,
+    backend: str,
 ) -> jax.Array:
-    """Causal windows → 2-D spectrum → linear map, (B, N, D) → (B, N, O), float32.
-
-    Args:
-      weight_WDO: P, the weight of each window position (oldest first) and channel for each output.
-      spectrum, norm: see `window_spectrum`.
-      past_BPD: the W - 1 tokens before x; None stands for zeros.
-      plan: from `plan_stft`, or the name of a form to force.
-
-    Raises:
-      ValueError: shapes that don't fit, an unknown spectrum or norm, or a form or plan that can't compute this; the
-        message says what can.
-    """
-    _check(x_BND, weight_WDO, spectrum, norm, past_BPD)
+    """`stft_convolution` by a plan, made for a `backend` where only a form is named."""
     x_BND, weight_WDO = x_BND.astype(jnp.float32), weight_WDO.astype(jnp.float32)
     batch, length, width = x_BND.shape
     window, _, out = weight_WDO.shape
     past, hartley = past_BPD is not None, spectrum == "hartley"
     if isinstance(plan, str):
-        plan = plan_stft(batch, length, width, window, out=out, past=past, hartley=hartley, form=plan)
+        sizes = {"out": out, "past": past, "hartley": hartley, "backend": backend}
+        plan = plan_stft(batch, length, width, window, form=plan, **sizes)
     if plan.form in ("blocks", "linear_phase") and plan.block < 1:
         raise ValueError(f"form {plan.form!r}: block must be at least 1, got {plan.block}")
     if plan.form == "windows":
-        return _windows(x_BND, weight_WDO, spectrum, norm, past_BPD)
+        return stft_convolution.reference(x_BND, weight_WDO, spectrum, norm, past_BPD)
     if norm == "ortho":
         weight_WDO = weight_WDO * (window * width) ** -0.5
     if past:
@@ -68,23 +55,14 @@ def causal_stft(
     kernel = _Kernel(weight_WDO, hartley, window if past else min(window, length), plan.features)
     if plan.features == "data":
         basis_DE = jnp.asarray(np.concatenate(_real_dft(width), axis=1), jnp.float32)
-        x_BND = x_BND @ basis_DE
-        past_BPD = past_BPD @ basis_DE if past else None
+        x_BND = _product(x_BND, basis_DE)
+        past_BPD = _product(past_BPD, basis_DE) if past else None
     form = _direct if plan.form == "direct" else _blocks
     return form(x_BND, past_BPD, kernel, plan.block)
 
 
-def _check(x_BND, weight_WDO, spectrum, norm, past_BPD):
-    check_spectrum(spectrum, norm)
-    (batch, length, width), (window, inputs, _) = x_BND.shape, weight_WDO.shape
-    if min(batch, length, width, window) < 1:
-        raise ValueError(
-            f"batch, length, width and window must be at least 1, got x {x_BND.shape}, weight {weight_WDO.shape}"
-        )
-    if width != inputs:
-        raise ValueError(f"x {x_BND.shape} and weight {weight_WDO.shape} (W, D, O) must have the same D")
-    if past_BPD is not None and past_BPD.shape != (batch, window - 1, width):
-        raise ValueError(f"past must be (B, W - 1, D) = {(batch, window - 1, width)}, got {past_BPD.shape}")
+def _product(x, weight):
+    return jnp.matmul(x, weight, precision=EXACT)
 
 
 class _Kernel:
@@ -119,21 +97,12 @@ class _Kernel:
         if self.features == "kernel":
             bases = [jnp.asarray(basis, jnp.float32) for basis in _real_dft(self.width)]
             both = zip(groups, bases, strict=True)
-            groups = [[(jnp.einsum("de,keo->kdo", basis, h), m) for group, basis in both for h, m in group]]
+            groups = [[(jnp.einsum("de,keo->kdo", basis, h, precision=EXACT), m) for group, basis in both for h, m in group]]
         parts = [
             map_first_axis(np.concatenate([m for _, m in group], axis=1), jnp.concatenate([h for h, _ in group]))
             for group in groups
         ]
         return jnp.concatenate(parts, axis=1)
-
-
-def _windows(x_BND, weight_WDO, spectrum, norm, past_BPD):
-    window = weight_WDO.shape[0]
-    if past_BPD is None:
-        w_BNWD = causal_windows(x_BND, window)
-    else:
-        w_BNWD = valid_windows(jnp.concatenate([past_BPD.astype(x_BND.dtype), x_BND], axis=1), window)
-    return jnp.einsum("bnwd,wdo->bno", window_spectrum(w_BNWD, spectrum, norm), weight_WDO)
 
 
 def _direct(x_BND, past_BPD, kernel, _):
@@ -148,7 +117,7 @@ def _direct(x_BND, past_BPD, kernel, _):
         starts = [lags - 1 - later + first for later in range(lag, min(lag + group, lags))]
         lagged = [jax.lax.slice_in_dim(x_BMD, start, start + length - first, axis=1) for start in starts]
         taps_FO = taps_LDO[lag : lag + group].reshape(-1, taps_LDO.shape[-1])
-        y_BNO = jnp.pad(jnp.concatenate(lagged, axis=2) @ taps_FO, ((0, 0), (first, 0), (0, 0)))
+        y_BNO = jnp.pad(_product(jnp.concatenate(lagged, axis=2), taps_FO), ((0, 0), (first, 0), (0, 0)))
         total = y_BNO if total is None else total + y_BNO
     return total
 
@@ -190,45 +159,32 @@ def _linear_phase(x_BND, past_BPD, weight_WDO, size):
     (batch, length, width), (window, _, out) = x_BND.shape, weight_WDO.shape
     folded = even_KEO, _ = _fold(weight_WDO, ((1, 1), (-1, -1)))
     bases = [jnp.asarray(basis, jnp.float32) for basis in _real_dft(width)]
-    features = [(x_BND @ basis, None if past_BPD is None else past_BPD @ basis) for basis in bases]
+    features = [(_product(x_BND, basis), None if past_BPD is None else _product(past_BPD, basis)) for basis in bases]
     halves = [_halves(*z, size, 1) for z in features]
-    y_TBCO = 0.0
-    for index in range(PARTS):
-        part = index, PARTS
-        products = [
-            matmul_by_bin(
-                _pairs(bins.to_bins(halves_TBCE, size, rows, 2 * size - len(halves_TBCE), part)),
-                map_first_axis(matrix, h_KEO),
-            )
-            for halves_TBCE, rows, matrix, h_KEO in zip(
-                halves, (bins.REAL_IMAGINARY, bins.TURNED), _real_spectra(window, size, part), folded, strict=True
-            )
-        ]
-        Y_SBCO = sum(products).reshape(-1, batch, halves[0].shape[2], out)
-        y_TBCO += bins.from_bins(Y_SBCO, size, bins.REAL_IMAGINARY, offset=size + 1 - window / 2, part=part)
+    products = [
+        matmul_by_bin(
+            _pairs(bins.to_bins(halves_TBCE, size, rows, 2 * size - len(halves_TBCE))), map_first_axis(matrix, h_KEO)
+        )
+        for halves_TBCE, rows, matrix, h_KEO in zip(
+            halves, (bins.REAL_IMAGINARY, bins.TURNED), _real_spectra(window, size), folded, strict=True
+        )
+    ]
+    Y_SBCO = sum(products).reshape(-1, batch, halves[0].shape[2], out)
+    y_TBCO = bins.from_bins(Y_SBCO, size, bins.REAL_IMAGINARY, offset=size + 1 - window / 2)
     oldest_BNE = _behind(*features[0], window - 1)[:, :length]
-    return _unchunk(_finished(y_TBCO), length) + matmul(oldest_BNE, sum_first_axis(even_KEO))
+    return _unchunk(y_TBCO, length) + _product(oldest_BNE, even_KEO.sum(0))
 
 
-def _real_spectra(window, size, part):
+def _real_spectra(window, size):
     """Matrices from the folded window positions to the real spectra, one for the cosines, one for the sines."""
     cos, sin = _real_dft(window)
     places = np.arange(window - 1, 0, -1)  # of lags 0 to W - 2
-    angle = np.pi * np.outer(bins.bin_order(size, part), window / 2 - places) / size
+    angle = np.pi * np.outer(bins.bin_order(size), window / 2 - places) / size
     return np.cos(angle) @ cos[places], np.sin(angle) @ -sin[places]
 
 
 def _pairs(X_SBCE):
     return X_SBCE.reshape(len(X_SBCE) // 2, 2, *X_SBCE.shape[1:])
-
-
-@jax.custom_vjp
-def _finished(y_TBCO):
-    """y, for which every gradient waits."""
-    return y_TBCO
-
-
-_finished.defvjp(lambda y_TBCO: (y_TBCO, y_TBCO[:1]), lambda y_1BCO, dy_TBCO: (after(dy_TBCO, y_1BCO),))
 
 
 def _behind(x_BND, past_BPD, count):
@@ -276,13 +232,13 @@ def _unchunk(y_TBCO, length):
     return y_TBCO.transpose(1, 2, 0, 3).reshape(batch, chunks * size, out)[:, :length]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _fold(weight_WDO, signs):
     """Adds the weights of mirrored frequencies, over the window and the channels, once for each pair of signs.
 
     A sign of 1 gives the sums (n//2 + 1 of them), -1 the differences ((n-1)//2).
     """
-    return [_folded(weight_WDO, pair) for pair in signs]
+    unfold = partial(_unfolded, signs, weight_WDO.shape[:2])
+    return linear(lambda _, weight_WDO: [_folded(weight_WDO, pair) for pair in signs], unfold, (), weight_WDO)
 
 
 def _folded(weight_WDO, signs):
@@ -303,11 +259,7 @@ def _mirror(count, sign):
     return (place, np.ones(len(place))), (image, sign * (place != image))
 
 
-def _fold_forward(weight_WDO, signs):
-    return _fold(weight_WDO, signs), weight_WDO.shape[:2]
-
-
-def _fold_backward(signs, counts, gradients):
+def _unfolded(signs, counts, _, gradients):
     # One gather each way: what JAX would write, pads of reversed pads, runs at a quarter of the speed on CPU.
     places = [np.minimum(np.arange(n), n - np.arange(n)) for n in counts]
     total = 0.0
@@ -317,10 +269,7 @@ def _fold_backward(signs, counts, gradients):
         sign_WD1 = jnp.asarray(np.multiply.outer(*mirrored)[:, :, None], gradient.dtype)
         whole = jnp.pad(gradient, (*edges, (0, 0)))[places[0][:, None], places[1][None]]
         total = total + sign_WD1 * whole
-    return (total,)
-
-
-_fold.defvjp(_fold_forward, _fold_backward)
+    return total
 
 
 @lru_cache(maxsize=64)

@@ -11,11 +11,34 @@ The mix (2M, D) holds a above b, the state (B, 2M, D) C above S. Only the dampin
 afresh from its position, so none drifts, and slow modes keep their precision however long the text.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax.ops.precision import EXACT
+
 TURN = 6.283185307179586
 TURN_PARTS = (6.28125, 253 * 2.0**-17, TURN - 6.28125 - 253 * 2.0**-17)  # the first two have 8 bits: exact multiples
+
+
+class Modes(NamedTuple):
+    """M oscillations and their share in the filters of D channels.
+
+    Attributes:
+      decay_M: δ, per token, at least 0. frequency_M: ω, radians per token.
+      mix_MD: a above b, (2M, D).
+    """
+
+    decay_M: jax.Array
+    frequency_M: jax.Array
+    mix_MD: jax.Array
+
+    def taps(self, length: int, skip_D: jax.Array | None = None) -> jax.Array:
+        """The filter by lag, (L, D); `skip_D` is added at lag 0."""
+        lag_L = jnp.arange(length)
+        taps_LD = jnp.matmul(damped_waves(*self[:2], lag_L, lag_L), self.mix_MD, precision=EXACT)
+        return taps_LD if skip_D is None else taps_LD.at[0].add(skip_D)
 
 
 def damped_waves(decay_M: jax.Array, frequency_M: jax.Array, age_N: jax.Array, position_N: jax.Array) -> jax.Array:
@@ -36,7 +59,10 @@ def state_output(state_BMD: jax.Array, mix_MD: jax.Array, waves_NM: jax.Array) -
     Args:
       waves_NM: `damped_waves` at the places' positions and with their ages, counted from the state's.
     """
-    return jnp.einsum("nm,bmd->bnd", waves_NM, _mixed(state_BMD, mix_MD[None]))
+    C, S = jnp.split(state_BMD, 2, axis=1)
+    a, b = jnp.split(mix_MD[None], 2, axis=1)
+    mixed_BMD = jnp.concatenate([a * C - b * S, a * S + b * C], axis=1)
+    return jnp.einsum("nm,bmd->bnd", waves_NM, mixed_BMD, precision=EXACT)
 
 
 def advance_state(
@@ -47,17 +73,10 @@ def advance_state(
     waves_NM = damped_waves(decay_M, frequency_M, place_N[::-1], start + place_N)
     lost_M = jnp.expm1(-len(place_N) * decay_M)  # exp would round a slow mode's δ away
     lost_1M1 = jnp.concatenate([lost_M, lost_M])[None, :, None]
-    return state_BMD + lost_1M1 * state_BMD + jnp.einsum("nm,bnd->bmd", waves_NM, u_BND.astype(jnp.float32))
+    added_BMD = jnp.einsum("nm,bnd->bmd", waves_NM, u_BND.astype(jnp.float32), precision=EXACT)
+    return state_BMD + lost_1M1 * state_BMD + added_BMD
 
 
-def _mixed(state, mix):
-    """The state of shape (…, 2M, D) with the weights of its waves in the output."""
-    C, S = jnp.split(state, 2, axis=-2)
-    a, b = jnp.split(mix, 2, axis=-2)
-    return jnp.concatenate([a * C - b * S, a * S + b * C], axis=-2)
-
-
-@jax.custom_jvp
 def angles(position_N: jax.Array, frequency_M: jax.Array) -> jax.Array:
     """position × frequency less whole turns, (N, M), within about 1e-6; float32 both; gradient to the frequency only.
 
@@ -73,10 +92,9 @@ def angles(position_N: jax.Array, frequency_M: jax.Array) -> jax.Array:
             for part in TURN_PARTS:
                 product_NM = product_NM - turns_NM * part
             total_NM = total_NM + product_NM
-    return total_NM
-
-
-angles.defjvps(None, lambda tangent_M, _, position_N, frequency_M: position_N[:, None] * tangent_M[None])
+    # Its derivative is the plain product's, whose value is not used.
+    plain_NM = jax.lax.stop_gradient(position_N)[:, None] * frequency_M[None]
+    return jax.lax.stop_gradient(total_NM) + (plain_NM - jax.lax.stop_gradient(plain_NM))
 
 
 def _halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:

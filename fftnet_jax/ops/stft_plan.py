@@ -10,9 +10,8 @@ In direct and blocks the transform over the channels acts on the kernel, or on t
 
 from dataclasses import dataclass, replace
 
-import jax
-
-from fftnet_jax.spectral.bins import SINGLE_STAGE, bins_cost
+from fftnet_jax.ops.bins import SINGLE_STAGE, bins_cost
+from fftnet_jax.ops.select import choose
 
 FORMS = ("windows", "direct", "blocks", "linear_phase")
 FEW_CHUNKS = 32  # chunks of tokens up to which a block's product reads more of the kernel than it computes
@@ -71,7 +70,7 @@ def plan_stft(
     Args:
       past: earlier tokens are given; without them only min(W, N) lags matter.
       form: one of `FORMS` to force it.
-      backend: as JAX names it; the default one by default.
+      backend: whose rates count, "cpu" or an accelerator; by default that of the implementation at hand.
 
     Raises:
       ValueError: a size below 1, or an unknown form.
@@ -82,7 +81,7 @@ def plan_stft(
     if form != "auto" and form not in FORMS:
         raise ValueError(f"form must be 'auto' or one of {', '.join(FORMS)}, got {form!r}")
     work = _Work(batch, length, width, window, out or width, window if past else min(window, length), past, hartley)
-    rates = RATES["cpu" if (backend or jax.default_backend()) == "cpu" else "accelerator"]
+    rates = RATES["cpu" if (backend or choose()) in ("cpu", "reference") else "accelerator"]
     options = []
     for candidate in work.candidates():
         if form in ("auto", candidate.form):
