@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from fftnet_jax.ops import bins
+from fftnet_jax.ops.dense import matmul
 from fftnet_jax.ops.linear import linear
 from fftnet_jax.ops.precision import EXACT
 from fftnet_jax.ops.products import map_first_axis, matmul_by_bin
 from fftnet_jax.ops.stft_convolution import stft_convolution
 from fftnet_jax.ops.stft_plan import STFTPlan, four_products, plan_stft
 
+PARTS = 2  # of the bins, one after the other: the memory of one serves the next
 GROUP = 2**24  # numbers in the copies of the input that one product of the direct form takes
 
 
@@ -161,25 +163,29 @@ def _linear_phase(x_BND, past_BPD, weight_WDO, size):
     bases = [jnp.asarray(basis, jnp.float32) for basis in _real_dft(width)]
     features = [(_product(x_BND, basis), None if past_BPD is None else _product(past_BPD, basis)) for basis in bases]
     halves = [_halves(*z, size, 1) for z in features]
-    products = [
-        matmul_by_bin(
-            _pairs(bins.to_bins(halves_TBCE, size, rows, 2 * size - len(halves_TBCE))), map_first_axis(matrix, h_KEO)
-        )
-        for halves_TBCE, rows, matrix, h_KEO in zip(
-            halves, (bins.REAL_IMAGINARY, bins.TURNED), _real_spectra(window, size), folded, strict=True
-        )
-    ]
-    Y_SBCO = sum(products).reshape(-1, batch, halves[0].shape[2], out)
-    y_TBCO = bins.from_bins(Y_SBCO, size, bins.REAL_IMAGINARY, offset=size + 1 - window / 2)
+    y_TBCO = 0.0
+    for index in range(PARTS):
+        part = index, PARTS
+        products = [
+            matmul_by_bin(
+                _pairs(bins.to_bins(halves_TBCE, size, rows, 2 * size - len(halves_TBCE), part)),
+                map_first_axis(matrix, h_KEO),
+            )
+            for halves_TBCE, rows, matrix, h_KEO in zip(
+                halves, (bins.REAL_IMAGINARY, bins.TURNED), _real_spectra(window, size, part), folded, strict=True
+            )
+        ]
+        Y_SBCO = sum(products).reshape(-1, batch, halves[0].shape[2], out)
+        y_TBCO += bins.from_bins(Y_SBCO, size, bins.REAL_IMAGINARY, offset=size + 1 - window / 2, part=part)
     oldest_BNE = _behind(*features[0], window - 1)[:, :length]
-    return _unchunk(y_TBCO, length) + _product(oldest_BNE, even_KEO.sum(0))
+    return _unchunk(y_TBCO, length) + matmul(oldest_BNE, even_KEO.sum(0), EXACT)
 
 
-def _real_spectra(window, size):
+def _real_spectra(window, size, part):
     """Matrices from the folded window positions to the real spectra, one for the cosines, one for the sines."""
     cos, sin = _real_dft(window)
     places = np.arange(window - 1, 0, -1)  # of lags 0 to W - 2
-    angle = np.pi * np.outer(bins.bin_order(size), window / 2 - places) / size
+    angle = np.pi * np.outer(bins.bin_order(size, part), window / 2 - places) / size
     return np.cos(angle) @ cos[places], np.sin(angle) @ -sin[places]
 
 
