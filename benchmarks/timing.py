@@ -25,7 +25,6 @@ import jax.numpy as jnp
 from matplotlib.figure import Figure
 
 from benchmarks import command_line
-from benchmarks.apart import Apart
 from benchmarks.memory import peak_memory
 
 COLORS = {"torch": "#7f7f7f", "ours": "#08519c", "definition": "#6baed6", "attention": "#d94801"}
@@ -40,14 +39,12 @@ class Contender:
       pieces: equal pieces that one call does; all times are per piece.
       before: brings back the state ahead of each call, untimed.
       held: bytes that exist before a call (inputs, parameters, optimiser state); part of the peak memory.
-      close: ends what it holds outside of this process.
     """
 
     run: Callable[[], object]
     pieces: int = 1
     before: Callable[[], object] = lambda: None
     held: int = 0
-    close: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Case:
 
     name: str
     tokens: int
-    contenders: dict[str, Callable[[], Contender] | Apart]
+    contenders: dict[str, Callable[[], Contender]]
     reference: str = ""
     length: int | None = None
 
@@ -272,29 +269,11 @@ def _why_no_peers() -> str:
 
 def _run(module: str, case: Case, args: argparse.Namespace, rounds: int, turn: float) -> dict:
     reference = case.reference or next(iter(case.contenders))
-    made = {name: _make(module, case, name, args) for name in case.contenders}
-    rows = summary(in_turns(made, rounds, turn), reference)
-    for contender in made.values():
-        contender.close()
+    rows = summary(in_turns({name: make() for name, make in case.contenders.items()}, rounds, turn), reference)
     for row in rows:
-        row["peak_bytes"] = None if args.no_memory else _peak(module, case, row["name"], args)
+        row["peak_bytes"] = None if args.no_memory else peak_memory(module, case.name, row["name"], args)
     print_table(case.name, rows, case.tokens)
     return {"name": case.name, "tokens": case.tokens, "length": case.length, "reference": reference, "rows": rows}
-
-
-def _make(module, case, name, args):
-    make = case.contenders[name]
-    if not isinstance(make, Apart):
-        return make()
-    run, close = make.start(module, case.name, args)
-    return Contender(run, close=close)
-
-
-def _peak(module, case, name, args):
-    make = case.contenders[name]
-    if isinstance(make, Apart):
-        return peak_memory(module, case.name, make.of, args, make.environment)
-    return peak_memory(module, case.name, name, args)
 
 
 def random_input(*shape: int) -> jax.Array:

@@ -117,18 +117,6 @@ def test_peak_memory_in_a_process_of_its_own():
     assert 0 < load("memory").peak_memory("benchmarks.scaling", "16 tokens", "attention", args) < 2**30
 
 
-def test_a_contender_apart_has_its_own_environment_and_takes_turns():
-    apart, timing = load("apart"), load("timing")
-    args = argparse.Namespace(quick=True, peers=False)
-    run, close = apart.Apart("attention", {}).start("benchmarks.scaling", "16 tokens", args)
-    assert timing.in_turns({"apart": timing.Contender(run)}, rounds=1)["apart"][0] > 0
-    close()
-    with pytest.raises(ValueError, match="closed file"):
-        run()
-    with pytest.raises(RuntimeError, match="'attention' in '16 tokens' ended with status 1"):
-        apart.Apart("attention", {"JAX_PLATFORMS": "none"}).start("benchmarks.scaling", "16 tokens", args)
-
-
 def test_report_shows_every_result(tmp_path, capsys):
     load("plans").main(["--quick", "--no_peers", "--no_memory", "--rounds", "1", "--folder", str(tmp_path)])
     load("report").main(["--folder", str(tmp_path)])
