@@ -1,4 +1,4 @@
-"""The command lines of the benchmarks: bad input ends with one line and exit status 2, as that of train.py."""
+"""The command lines here and in studies and reliability: bad input is one line and exit status 2, as in train.py."""
 
 import argparse
 import re

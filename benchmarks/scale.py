@@ -15,8 +15,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+
+from benchmarks.hlo import traffic
 from fftnet_jax.config.command_line import parse_config, run_command
 from fftnet_jax.errors import ConfigError
+from fftnet_jax.models import build_model
+from fftnet_jax.parallel.mesh import batch_sharding, build_mesh, check_divisible
+from fftnet_jax.runs.opening import resolve_sizes
+from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
+from fftnet_jax.training.state import state_shapes
+from fftnet_jax.training.step import make_train_step
 
 # Per chip, from the makers' data sheets: bfloat16 FLOP/s, bytes of memory, bytes/s of memory, bytes/s that it can send
 # to others of 256 (TPUs: half of the two-way rate of the links; GPUs: 200 and 400 Gbit/s of network each).
@@ -31,15 +41,6 @@ CHIPS = {
 
 def compile_step(config, mesh):
     """The compiled train step of a configuration on a mesh, and the shapes of its state, nothing allocated."""
-    import jax
-    import jax.numpy as jnp
-
-    from fftnet_jax.models import build_model
-    from fftnet_jax.parallel.mesh import batch_sharding
-    from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
-    from fftnet_jax.training.state import state_shapes
-    from fftnet_jax.training.step import make_train_step
-
     t, model = config.training, build_model(config.model)
     optimizer = build_optimizer(t, learning_rate_schedule(t, t.num_steps, t.num_steps))
     state = state_shapes(model, optimizer, config.seed, mesh)
@@ -53,8 +54,6 @@ def compile_step(config, mesh):
 
 def measured(config, mesh) -> dict:
     """What the compiled step holds and sends, in bytes a device."""
-    from benchmarks.hlo import traffic
-
     program, state = compile_step(config, mesh)
     memory = program.memory_analysis()
     layers = config.model.num_layers
@@ -66,7 +65,7 @@ def measured(config, mesh) -> dict:
         working = compile_step(replace(config, model=alone), mesh)[0].memory_analysis().temp_size_in_bytes
         saved = (layers - 1) * _tokens(config, mesh) * config.model.width * _bytes(config)
     return {
-        "parameters": sum(leaf.size for leaf in _leaves(state.params)),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "state": memory.argument_size_in_bytes,
         "working": working,
         "saved": saved,
@@ -179,16 +178,8 @@ def _bytes(config) -> int:
     return 2 if config.model.dtype == "bfloat16" else 4
 
 
-def _leaves(tree):
-    import jax
-
-    return jax.tree_util.tree_leaves(tree)
-
-
 def _split(params) -> dict:
     """Numbers of parameters: split ones in blocks and elsewhere, whole ones, and those of the blocks' dense kernels."""
-    import jax
-
     counts = dict.fromkeys(("blocks", "others", "whole", "kernels"), 0)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         in_block = path[0].key.startswith("blocks")
@@ -210,13 +201,8 @@ def run(argv) -> int:
         raise ConfigError("model.vocab_size must be set, as no data are read, got 0")
     if args.output and not Path(args.output).resolve().parent.is_dir():
         raise ConfigError(f"--output must be a file in a folder that is there, got {args.output}")
-    import jax
-
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", args.devices)
-    from fftnet_jax.parallel.mesh import build_mesh, check_divisible
-    from fftnet_jax.runs.opening import resolve_sizes
-
     config = resolve_sizes(config, config.model.vocab_size)
     mesh = build_mesh(config.mesh)
     check_divisible(config, mesh)

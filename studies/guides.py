@@ -1,9 +1,9 @@
 """Learning from the teacher itself, from its shards, and from the text alone: final losses and peak memory.
 
-    python -m benchmarks.guides --folder GSM8K --problems 96
+    python -m studies.guides --folder GSM8K --problems 96
 
 Trains the student of `--config` on a few problems once each way, in processes of their own, one after the other, and
-prints validation losses, seconds and the peak resident memory. Writes `benchmarks/results/guides.json`.
+prints validation losses, seconds and the peak resident memory. Writes `studies/results/guides.json`.
 """
 
 import json
@@ -72,7 +72,7 @@ def main(argv=None) -> None:
         **hardware,
         "rows": rows,
     }
-    (ROOT / "benchmarks/results/guides.json").write_text(json.dumps(values, indent=1) + "\n")
+    (ROOT / "studies/results/guides.json").write_text(json.dumps(values, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Does distillation help? One student from scratch and distilled, with the same tokens, steps and number of trials.
 
     python -m fftnet_jax.distillation.shards --config experiments/gsm8k_distill_smollm2.py
-    python -m benchmarks.distillation --config experiments/gsm8k_distill_smollm2.py
+    python -m studies.distillation --config experiments/gsm8k_distill_smollm2.py
 
 First one run per trial of each side with the first seed, then the other seeds with each side's best trial, chosen by
 the loss on problems held out from training. Only then the test set is read: the cross-entropy on the whole answers of
 all its problems (none cut, whatever `data.length` was in training). Writes every run to
-`benchmarks/results/distillation.json` and the curves to `docs/distillation.png`. A finished run in `--workdir` is read,
+`studies/results/distillation.json` and the curves to `docs/distillation.png`. A finished run in `--workdir` is read,
 not repeated.
 """
 
@@ -125,7 +125,7 @@ def main(argv=None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="further fields, for every run")
     parser.add_argument("--workdir", default="runs/distillation")
-    parser.add_argument("--output", default="benchmarks/results/distillation.json")
+    parser.add_argument("--output", default="studies/results/distillation.json")
     parser.add_argument("--picture", default="docs/distillation.png")
     args = parser.parse_args(argv)
     trials = trials_of(args)

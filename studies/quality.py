@@ -1,10 +1,10 @@
 """Quality of mixers under one recipe: the same sizes, tokens and number of tuning trials for each.
 
-    python -m benchmarks.quality --config experiments/tinyshakespeare_char.py \
+    python -m studies.quality --config experiments/tinyshakespeare_char.py \
         --mixers causal_fftnet attention --learning_rates 0.0015 0.003 0.006 --seeds 0 1 2
 
 First one run per mixer and learning rate with the first seed, then the other seeds at each mixer's
-best rate. Prints a table and writes every run to `benchmarks/results/quality.json`. A finished run in
+best rate. Prints a table and writes every run to `studies/results/quality.json`. A finished run in
 `--workdir` is read, not repeated.
 """
 
@@ -48,7 +48,7 @@ def main(argv=None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="further fields, for every run")
     parser.add_argument("--workdir", default="runs/quality")
-    parser.add_argument("--output", default="benchmarks/results/quality.json")
+    parser.add_argument("--output", default="studies/results/quality.json")
     args = parser.parse_args(argv)
     runs, best = [], {}
     for rate in args.learning_rates:  # mixers in turns, so that a slow spell of the machine meets both
