@@ -1,5 +1,8 @@
 """Token mixers: Linen modules (B, N, D) → (B, N, D) with one call, swapped by name; see `base`."""
 
+import importlib
+import pkgutil
+
 from fftnet_jax.mixers.attention import Attention
 from fftnet_jax.mixers.base import Mixer, build_mixer, option, register
 from fftnet_jax.mixers.causal_fftnet import CausalFFTNet
@@ -22,3 +25,6 @@ __all__ = [
     "option",
     "register",
 ]
+
+for _file in pkgutil.iter_modules(__path__):  # a new mixer needs no line here
+    importlib.import_module(f"{__name__}.{_file.name}")
