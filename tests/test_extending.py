@@ -1,5 +1,6 @@
-"""docs/extending.md does what it says: its files, put where it says, and its programs run."""
+"""docs/extending.md does what it says: its files, put where it says, and its programs run. What docs name is there."""
 
+import importlib.util
 import re
 import sys
 from functools import partial
@@ -13,8 +14,9 @@ from fftnet_jax import mixers
 from fftnet_jax.config.model import CHECKS, MIXERS, SPLIT_CHECKS, ModelConfig
 from fftnet_jax.mixers.base import _CLASSES
 
-PAGE = (Path(__file__).parents[1] / "docs/extending.md").read_text(encoding="utf-8")
-SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, flags=re.M | re.S))
+ROOT = Path(__file__).parents[1]
+PAGES = {file.name: file.read_text(encoding="utf-8") for file in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGES["extending.md"], flags=re.M | re.S))
 LONGEST = 60  # lines of a file
 
 
@@ -34,6 +36,16 @@ def registries():
     for registry, content in zip(held, before, strict=True):
         for name in registry.keys() - content.keys():
             del registry[name]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_paths_and_modules_are_there(page):
+    new = {path for title in SECTIONS for path in code(title)[0]}
+    rooms = r"\b(?:fftnet_jax|tests|experiments|benchmarks|studies|reliability)"
+    paths = {path.rstrip("./") for path in re.findall(rf"{rooms}/[\w/.]+", PAGES[page])}
+    assert [path for path in paths - new if not (ROOT / path).exists()] == []
+    modules = set(re.findall(rf"python -m ({rooms}\.[\w.]+)", PAGES[page]))
+    assert [name for name in modules if not name.endswith(".NAME") and not importlib.util.find_spec(name)] == []
 
 
 def test_files_are_short():

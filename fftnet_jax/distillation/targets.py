@@ -24,7 +24,7 @@ class TeacherGuide:
     Attributes:
       dataset: what to train on.
       arrays: handed to the train step beside the batch.
-      objective: of `training.linear_loss.linear_sums`.
+      objective: of `ops.cross_entropy.linear_sums`.
     """
 
     def __init__(self, config: Config, dataset: Dataset):
