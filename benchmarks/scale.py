@@ -8,7 +8,6 @@ program what each device holds and sends. Beside each figure stands the formula 
 them. Times are lower bounds: peak rates of the data sheets, nothing else measured.
 """
 
-import json
 import math
 import platform
 import sys
@@ -18,8 +17,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from benchmarks import command_line
 from benchmarks.hlo import traffic
-from fftnet_jax.config.command_line import parse_config, run_command
+from benchmarks.timing import write_json
+from fftnet_jax.config.command_line import parse_config
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.models import build_model
 from fftnet_jax.parallel.mesh import batch_sharding, build_mesh, check_divisible
@@ -118,7 +119,7 @@ def predicted(config, mesh, split: dict) -> dict:
     }
 
 
-def rooflines(config, mesh, found: dict, formulas: dict) -> dict:
+def rooflines(config, found: dict, formulas: dict) -> dict:
     """For each chip: the least seconds of a step's arithmetic, memory and network traffic, and whether it fits."""
     sent = sum(formulas[kind][1] for kind in found["traffic"])
     memory = found["state"] + found["working"] + found["saved"]
@@ -189,7 +190,7 @@ def _split(params) -> dict:
     return counts
 
 
-def run(argv) -> int:
+def main(argv=None) -> None:
     def add(parser):
         parser.add_argument("--devices", type=int, default=256, metavar="N", help="how many, none of which need exist")
         parser.add_argument("--output", metavar="FILE", help="also write the figures there, as JSON")
@@ -209,18 +210,13 @@ def run(argv) -> int:
     print(f"compiling the train step for {mesh.size} devices", file=sys.stderr, flush=True)
     found = measured(config, mesh)
     formulas = predicted(config, mesh, found["split"])
-    chips = rooflines(config, mesh, found, formulas)
+    chips = rooflines(config, found, formulas)
     print(report(config, mesh, found, formulas, chips))
     if args.output:
         values = {"jax": jax.__version__, "python": platform.python_version(), "mesh": dict(mesh.shape)}
         values |= {"found": found, "formulas": formulas, "chips": chips, "config": args.config, "arguments": argv}
-        Path(args.output).write_text(json.dumps(values, indent=1) + "\n")
-    return 0
-
-
-def main(argv=None) -> int:
-    return run_command(lambda: run(sys.argv[1:] if argv is None else argv), "stopped")
+        write_json(Path(args.output), values)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(main))

@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import command_line
 from benchmarks.memory import peak_memory
+from fftnet_jax.files import write_atomic
 
 COLORS = {"torch": "#7f7f7f", "ours": "#08519c", "definition": "#6baed6", "attention": "#d94801"}
 
@@ -165,14 +166,17 @@ def cores() -> int:
 
 
 def write_json(path: Path, content: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    """Results, as the folders `results` hold them."""
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def log_log_picture(
-    path: Path, title: str, series: dict[str, dict], places: list, xlabel: str, ylabel: str = "milliseconds"
-) -> None:
-    """`series` maps a name to {x: seconds}, each x in `places`: numbers make lines, texts columns."""
+def times_picture(path: Path, title: str, tables: list[dict]) -> None:
+    """Median times of all cases: lines over lengths, or columns of cases that have none."""
+    series = {}
+    for table in tables:
+        for row in table["rows"]:
+            series.setdefault(row["name"], {})[table["length"] or table["name"]] = row["median"]
+    places = list(dict.fromkeys(table["length"] or table["name"] for table in tables))
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots()
     columns = isinstance(places[0], str)
@@ -181,24 +185,14 @@ def log_log_picture(
         color = next((color for word, color in COLORS.items() if word in name), None)
         style = {"color": color, "marker": "osD^vPX*"[index % 8], "linestyle": "none" if columns else "-"}
         axes.plot(xs, [seconds * 1e3 for seconds in points.values()], label=name, alpha=0.85, **style)
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel, yscale="log", xscale="linear" if columns else "log")
+    xlabel, xscale = ("", "linear") if columns else ("tokens per sequence", "log")
+    axes.set(title=title, xlabel=xlabel, ylabel="milliseconds", yscale="log", xscale=xscale)
     if columns:
         axes.set_xticks(range(len(places)), [place.replace(" ", "\n") for place in places], fontsize=7)
     axes.grid(alpha=0.3, which="both")
     figure.legend(fontsize=8, loc="outside right upper")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-
-
-def times_picture(path: Path, title: str, tables: list[dict]) -> None:
-    """Median times of all cases."""
-    series = {}
-    for table in tables:
-        for row in table["rows"]:
-            series.setdefault(row["name"], {})[table["length"] or table["name"]] = row["median"]
-    xlabel = "tokens per sequence" if all(table["length"] for table in tables) else ""
-    places = list(dict.fromkeys(table["length"] or table["name"] for table in tables))
-    log_log_picture(path, title, series, places, xlabel)
 
 
 PLACES = ("folder", "gsm8k")  # arguments that are paths, of no use on another machine

@@ -8,7 +8,6 @@ of parameters and optimiser, the position in the data, the test figures, and the
 Prints a line a kill and writes `reliability/results/chaos.json`; exit status 1 if anything differs.
 """
 
-import json
 import os
 import random
 import signal
@@ -24,7 +23,7 @@ import orbax.checkpoint as ocp
 from tqdm import tqdm
 
 from benchmarks import command_line
-from benchmarks.timing import hardware
+from benchmarks.timing import hardware, write_json
 from fftnet_jax.runs.checkpoints import step_folders
 from fftnet_jax.runs.folder import read_metrics
 from fftnet_jax.runs.seal import is_sealed
@@ -93,9 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{hits} of {args.kills} kills hit a live process past its first checkpoint")
     print("\n".join(f"{name}: {'the same' if equal else 'DIFFERENT'}" for name, equal in same.items()))
     values = {"hardware": hardware(), "kills": kills, "hits": hits, "same": same, "steps": args.steps}
-    file = Path(args.folder) / "reliability/results/chaos.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(values, indent=1) + "\n")
+    write_json(Path(args.folder) / "reliability/results/chaos.json", values)
     return 0 if all(same.values()) else 1
 
 

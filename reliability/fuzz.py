@@ -28,9 +28,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.timing import hardware
-from fftnet_jax.config import Arguments
-from fftnet_jax.config.command_line import run_command
+from benchmarks import command_line
+from benchmarks.timing import hardware, write_json
 from fftnet_jax.errors import ConfigError
 from reliability.fuzz_readers import READERS, ROOT, copy
 
@@ -195,14 +194,13 @@ def fuzz(name: str, seconds: float, seed: int) -> dict:
 
 def keep(name: str, found: dict) -> None:
     """Leaves a finding's file for the tests."""
-    CASES.mkdir(exist_ok=True)
     case = {"reader": name, "file": found["file"], "data": found["data"], "what": found["what"]}
     digest = hashlib.sha256(found["data"].encode()).hexdigest()[:8]
-    (CASES / f"{name}-{digest}.json").write_text(json.dumps(case, indent=1) + "\n")
+    write_json(CASES / f"{name}-{digest}.json", case)
 
 
-def run(argv) -> int:
-    parser = Arguments(prog="python -m reliability.fuzz", description=__doc__.split("\n\n")[0], allow_abbrev=False)
+def main(argv=None) -> int:
+    parser = command_line.parser(__doc__)
     parser.add_argument("--readers", nargs="+", default=list(READERS), choices=READERS, metavar="NAME")
     parser.add_argument("--seconds", type=float, default=300, help="for each reader (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -233,13 +231,9 @@ def run(argv) -> int:
         counts = {key: found.get(key, 0) for key in ("executions", "sound", "refused")}
         report["readers"][name] = {**counts, "findings": len(found["findings"]), "seconds": args.seconds}
         tqdm.write(f"{name}: {report['readers'][name]}")
-        Path(args.output).write_text(json.dumps(report, indent=1) + "\n")
+        write_json(Path(args.output), report)
     return 1 if findings else 0
 
 
-def main(argv=None) -> int:
-    return run_command(lambda: run(sys.argv[1:] if argv is None else argv), "stopped")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(main))

@@ -20,9 +20,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from benchmarks import command_line
 from benchmarks.timing import hardware
-from fftnet_jax.config import Arguments
-from fftnet_jax.config.command_line import run_command
 from fftnet_jax.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,8 +106,8 @@ def plot(series: list, file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def run(argv) -> int:
-    parser = Arguments(prog="python -m reliability.soak", description=__doc__.split("\n\n")[0], allow_abbrev=False)
+def main(argv=None) -> int:
+    parser = command_line.parser(__doc__)
     parser.add_argument("--steps", type=int, default=20_000, help="at least 3,000 (default: %(default)s)")
     parser.add_argument("--folder", default=str(ROOT), help="that has reliability/results and docs")
     args = parser.parse_args(argv)
@@ -134,9 +133,5 @@ def run(argv) -> int:
     return 0 if found["flat"] else 1
 
 
-def main(argv=None) -> int:
-    return run_command(lambda: run(sys.argv[1:] if argv is None else argv), "stopped; nothing was written")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(main, stopped="stopped; nothing was written"))

@@ -13,7 +13,6 @@ not repeated.
 import dataclasses
 import json
 import math
-import platform
 import statistics
 import sys
 import time
@@ -23,6 +22,7 @@ import jax
 from matplotlib.figure import Figure
 
 from benchmarks import command_line
+from benchmarks.timing import hardware, write_json
 from fftnet_jax.config import load_config
 from fftnet_jax.data import load_dataset
 from fftnet_jax.parallel.mesh import build_mesh
@@ -144,10 +144,9 @@ def main(argv=None) -> None:
     final = {side: [test(run) for run in final[side]] for side in SIDES}
     means = report(runs, final)
     plot(final, Path(args.picture))
-    hardware = {"platform": platform.platform(), "device": str(jax.devices()[0]), "jax": jax.__version__}
     tested = {side: [_named(run) for run in final[side]] for side in SIDES}
-    values = {"config": args.config, **hardware, "means": means, "final": tested, "runs": [_named(run) for run in runs]}
-    Path(args.output).write_text(json.dumps(values, indent=1) + "\n")
+    values = {"config": args.config, "hardware": hardware(), "means": means, "final": tested}
+    write_json(Path(args.output), {**values, "runs": [_named(run) for run in runs]})
 
 
 if __name__ == "__main__":

@@ -9,15 +9,13 @@ best rate. Prints a table and writes every run to `studies/results/quality.json`
 """
 
 import json
-import platform
 import statistics
 import sys
 import time
 from pathlib import Path
 
-import jax
-
 from benchmarks import command_line
+from benchmarks.timing import hardware, write_json
 from fftnet_jax.config import load_config
 from fftnet_jax.runs.folder import read_metrics
 from fftnet_jax.training import train
@@ -68,10 +66,7 @@ def main(argv=None) -> None:
         losses = [run["last"] for run in runs if run["mixer"] == mixer and run["learning_rate"] == best[mixer]]
         means[mixer] = statistics.mean(losses)
         print(f"{mixer}: mean of {len(losses)} seeds at rate {best[mixer]:g}: {means[mixer]:.4f} nats per token")
-    hardware = {"platform": platform.platform(), "device": str(jax.devices()[0]), "jax": jax.__version__}
-    output = Path(args.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"config": args.config, **hardware, "means": means, "runs": runs}, indent=1) + "\n")
+    write_json(Path(args.output), {"config": args.config, "hardware": hardware(), "means": means, "runs": runs})
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ ROOMS = {
     "studies": ("distillation", "guides", "positions", "quality", "top_k"),
     "reliability": ("chaos", "kill_shards", "soak", "fuzz"),
 }
-OWN = ("scale", "soak", "fuzz")  # which end by themselves, as train.py does
 SHARDS = [  # overrides of the student's experiment, and words of the line
     (["distillation.teacher="], ["distillation.teacher", "must be set", "''"]),
     (["distillation.shards="], ["distillation.shards", "must be set", "''"]),
@@ -184,7 +183,7 @@ def test_exact_match(argv, words, refused, teacher_folder):
 def test_benchmark(name, argv, words, refused):
     room = next(room for room, names in ROOMS.items() if name in names)
     main = importlib.import_module(f"{room}.{name}").main
-    refused(main if name in OWN else lambda argv: command_line.run(main, argv), argv, words)
+    refused(lambda argv: command_line.run(main, argv), argv, words)
 
 
 @pytest.mark.parametrize("argv, words", END_TO_END, ids=lambda value: " ".join(value))
