@@ -1,23 +1,21 @@
 """Learning from the teacher itself, from its shards, and from the text alone: final losses and peak memory.
 
-    python -m benchmarks.guides --folder GSM8K --problems 96
+    python -m studies.guides --folder GSM8K --problems 96
 
 Trains the student of `--config` on a few problems once each way, in processes of their own, one after the other, and
-prints validation losses, seconds and the peak resident memory. Writes `benchmarks/results/guides.json`.
+prints validation losses, seconds and the peak resident memory. Writes `studies/results/guides.json`.
 """
 
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import jax
-
 from benchmarks import command_line
+from benchmarks.timing import hardware, write_json
+from fftnet_jax.runs.folder import read_metrics
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,21 +56,12 @@ def main(argv=None) -> None:
                 run([sys.executable, "-m", "fftnet_jax.distillation.shards", *flags])
             workdir = Path(base) / f"{way}-{temperature:g}"
             seconds, peak = run([sys.executable, "train.py", *flags, "--workdir", str(workdir)])
-            metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-            loss = [row["val/loss"] for row in metrics if "val/loss" in row][-1]
+            loss = [row["val/loss"] for row in read_metrics(workdir / "metrics.jsonl") if "val/loss" in row][-1]
             rows.append({"way": way, "temperature": temperature, "validation_loss": loss, "seconds": seconds})
             rows[-1]["peak_mib"] = peak
             print(f"{way:<8} T {temperature:g}  loss {loss:.5f}  {seconds:7.1f} s  peak {peak:7.0f} MiB", flush=True)
-    hardware = {"platform": platform.platform(), "device": str(jax.devices()[0]), "jax": jax.__version__}
-    values = {
-        "config": args.config,
-        "problems": args.problems,
-        "set": args.set,
-        "top_k": args.top_k,
-        **hardware,
-        "rows": rows,
-    }
-    (ROOT / "benchmarks/results/guides.json").write_text(json.dumps(values, indent=1) + "\n")
+    settings = {"config": args.config, "problems": args.problems, "set": args.set, "top_k": args.top_k}
+    write_json(ROOT / "studies/results/guides.json", {**settings, "hardware": hardware(), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Loss by position of a trained run over its whole validation split, against what the text's own statistics allow.
 
-    python -m benchmarks.positions --workdir runs/shakespeare
+    python -m studies.positions --workdir runs/shakespeare
 
 The first token of a window is predicted from one token, so a decoder that sees no future can't do better there than
 the conditional entropy of the pairs in the validation text (a figure below it would be a leak, but for the little

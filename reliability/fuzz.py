@@ -1,12 +1,12 @@
 """Feed damaged files to everything that reads files, and see that it is refused in one line, soon, in little memory.
 
-    python -m benchmarks.fuzz --seconds 300
+    python -m reliability.fuzz --seconds 300
 
-Each reader (`benchmarks/fuzz_readers.py`) gets sound files with one to four random changes: bits, bytes, cuts, pieces
+Each reader (`reliability/fuzz_readers.py`) gets sound files with one to four random changes: bits, bytes, cuts, pieces
 moved, lengths turned huge; in JSON also other types, values and nesting. Allowed are success and a ConfigError of one
 line. A finding is anything else: another exception, more than 5 s, more than 64 MiB beside what the reader takes on
 sound files. Findings are printed, kept in `tests/fuzz/` for the tests to replay, and counted in
-`benchmarks/results/fuzz.json`; exit status 1 if there are any. A reader runs in a process of its own.
+`reliability/results/fuzz.json`; exit status 1 if there are any. A reader runs in a process of its own.
 """
 
 import base64
@@ -28,11 +28,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.fuzz_readers import READERS, ROOT, copy
-from benchmarks.timing import hardware
-from fftnet_jax.config import Arguments
-from fftnet_jax.config.command_line import run_command
+from benchmarks import command_line
+from benchmarks.timing import hardware, write_json
 from fftnet_jax.errors import ConfigError
+from reliability.fuzz_readers import READERS, ROOT, copy
 
 CASES = ROOT / "tests" / "fuzz"
 SECONDS, MEMORY = 5, 64 * 2**20
@@ -183,7 +182,7 @@ def _mapped() -> int:
 
 def fuzz(name: str, seconds: float, seed: int) -> dict:
     """`work` in a process of its own; a process that dies is a finding as well."""
-    command = [sys.executable, "-m", "benchmarks.fuzz", "--work", name, "--seconds", str(seconds), "--seed", str(seed)]
+    command = [sys.executable, "-m", "reliability.fuzz", "--work", name, "--seconds", str(seconds), "--seed", str(seed)]
     # One arena: glibc would reserve 64 MiB for each thread, whatever is allocated.
     environment = os.environ | {"MALLOC_ARENA_MAX": "1", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -195,18 +194,17 @@ def fuzz(name: str, seconds: float, seed: int) -> dict:
 
 def keep(name: str, found: dict) -> None:
     """Leaves a finding's file for the tests."""
-    CASES.mkdir(exist_ok=True)
     case = {"reader": name, "file": found["file"], "data": found["data"], "what": found["what"]}
     digest = hashlib.sha256(found["data"].encode()).hexdigest()[:8]
-    (CASES / f"{name}-{digest}.json").write_text(json.dumps(case, indent=1) + "\n")
+    write_json(CASES / f"{name}-{digest}.json", case)
 
 
-def run(argv) -> int:
-    parser = Arguments(prog="python -m benchmarks.fuzz", description=__doc__.split("\n\n")[0], allow_abbrev=False)
+def main(argv=None) -> int:
+    parser = command_line.parser(__doc__)
     parser.add_argument("--readers", nargs="+", default=list(READERS), choices=READERS, metavar="NAME")
     parser.add_argument("--seconds", type=float, default=300, help="for each reader (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", default=str(ROOT / "benchmarks/results/fuzz.json"), metavar="FILE")
+    parser.add_argument("--output", default=str(ROOT / "reliability/results/fuzz.json"), metavar="FILE")
     parser.add_argument("--work", choices=READERS, help="fuzz one reader in this process")
     args = parser.parse_args(argv)
     if not 0 < args.seconds < 1e6:
@@ -233,13 +231,9 @@ def run(argv) -> int:
         counts = {key: found.get(key, 0) for key in ("executions", "sound", "refused")}
         report["readers"][name] = {**counts, "findings": len(found["findings"]), "seconds": args.seconds}
         tqdm.write(f"{name}: {report['readers'][name]}")
-        Path(args.output).write_text(json.dumps(report, indent=1) + "\n")
+        write_json(Path(args.output), report)
     return 1 if findings else 0
 
 
-def main(argv=None) -> int:
-    return run_command(lambda: run(sys.argv[1:] if argv is None else argv), "stopped")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(main))

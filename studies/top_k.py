@@ -1,18 +1,15 @@
 """What the top k log-probabilities of a teacher are worth: the gradient of the divergence against that of all of them.
 
-    python -m benchmarks.top_k
+    python -m studies.top_k
 
 SmolLM2-135M-Instruct reads GSM8K problems; a student stands for each of its tokens with the teacher's logits of another
 token ("unrelated") or with its own and noise of 0.3 ("close"). For each k, at temperatures 1 and 2: the cosine between
 the gradient for the student's logits and that of the full divergence, averaged over tokens, for the top k with one
-bucket for all others, as shards keep them, and for the top k renormalised to 1, which is what not to do.
-Writes `benchmarks/results/top_k.json` and
-`docs/top_k.png`.
+bucket for all others, as shards keep them, and for the top k renormalised to 1, which is what not to do. Writes
+`studies/results/top_k.json` and `docs/top_k.png`.
 """
 
 import itertools
-import json
-import platform
 import sys
 from pathlib import Path
 
@@ -22,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import command_line
+from benchmarks.timing import hardware, write_json
 from fftnet_jax.data import read_problems
 from fftnet_jax.distillation import kl_full, kl_top_k, load_teacher
 
@@ -71,11 +69,8 @@ def main(argv=None) -> None:
             values = compared(student_RV, teacher_RV, k, temperature)
             rows.append({"student": name, "temperature": temperature, "k": k, **{w: float(values[w]) for w in WAYS}})
             print(f"{k:>7}" + "".join(f"{rows[-1][way]:>26.4f}" for way in WAYS), flush=True)
-    hardware = {"platform": platform.platform(), "device": str(jax.devices()[0]), "jax": jax.__version__}
-    file = Path("benchmarks/results/top_k.json")
-    file.write_text(
-        json.dumps({"teacher": args.teacher, "tokens": len(ids), **hardware, "rows": rows}, indent=1) + "\n"
-    )
+    values = {"teacher": args.teacher, "tokens": len(ids), "hardware": hardware(), "rows": rows}
+    write_json(Path("studies/results/top_k.json"), values)
     plot(rows, Path("docs/top_k.png"))
 
 

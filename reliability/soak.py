@@ -1,11 +1,11 @@
 """A long run of a tiny model, watched from outside: do memory and open files stay flat?
 
-    python -m benchmarks.soak
+    python -m reliability.soak
 
 `train.py` does 20,000 steps with evaluation, checkpoints, pictures and TensorBoard on. Four times a second its memory
 and its open files are read from /proc, with the step of its metrics file. Flat means, after the first 1,000 steps: the
 median memory of the last 1,000 steps is at most 5% above that of steps 1,000 to 2,000, that of open files at most 2.
-Writes `benchmarks/results/soak.json` and `docs/soak.png`; exit status 1 if anything grew. Linux only.
+Writes `reliability/results/soak.json` and `docs/soak.png`; exit status 1 if anything grew. Linux only.
 """
 
 import json
@@ -20,9 +20,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from benchmarks import command_line
 from benchmarks.timing import hardware
-from fftnet_jax.config import Arguments
-from fftnet_jax.config.command_line import run_command
 from fftnet_jax.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,15 +106,15 @@ def plot(series: list, file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def run(argv) -> int:
-    parser = Arguments(prog="python -m benchmarks.soak", description=__doc__.split("\n\n")[0], allow_abbrev=False)
+def main(argv=None) -> int:
+    parser = command_line.parser(__doc__)
     parser.add_argument("--steps", type=int, default=20_000, help="at least 3,000 (default: %(default)s)")
-    parser.add_argument("--folder", default=str(ROOT), help="that has benchmarks/results and docs")
+    parser.add_argument("--folder", default=str(ROOT), help="that has reliability/results and docs")
     args = parser.parse_args(argv)
     if args.steps < 3000:
         raise ConfigError(f"--steps must be at least 3000, got {args.steps}")
     folder = Path(args.folder)
-    for name in ("benchmarks/results", "docs"):
+    for name in ("reliability/results", "docs"):
         if not (folder / name).is_dir():
             raise ConfigError(f"--folder must be one that has {name}, got {args.folder}")
     with tempfile.TemporaryDirectory() as work:
@@ -125,7 +124,7 @@ def run(argv) -> int:
     columns = ("seconds", "step", "bytes", "open_files")
     values = {"hardware": hardware(), "steps": args.steps, "settings": SETTINGS, **found, "columns": columns}
     values |= {"series": [[round(p[0], 1), *p[1:]] for p in series[::every]]}
-    (folder / "benchmarks/results/soak.json").write_text(json.dumps(values) + "\n")
+    (folder / "reliability/results/soak.json").write_text(json.dumps(values) + "\n")
     plot(series, folder / "docs/soak.png")
     early, late = (f"{value / 2**20:.1f}" for value in found["memory"])
     print(f"resident memory {early} MiB at steps 1,000 to 2,000, {late} MiB at the last 1,000", end=", ")
@@ -134,9 +133,5 @@ def run(argv) -> int:
     return 0 if found["flat"] else 1
 
 
-def main(argv=None) -> int:
-    return run_command(lambda: run(sys.argv[1:] if argv is None else argv), "stopped; nothing was written")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(main, stopped="stopped; nothing was written"))

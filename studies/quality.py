@@ -1,23 +1,21 @@
 """Quality of mixers under one recipe: the same sizes, tokens and number of tuning trials for each.
 
-    python -m benchmarks.quality --config experiments/tinyshakespeare_char.py \
+    python -m studies.quality --config experiments/tinyshakespeare_char.py \
         --mixers causal_fftnet attention --learning_rates 0.0015 0.003 0.006 --seeds 0 1 2
 
 First one run per mixer and learning rate with the first seed, then the other seeds at each mixer's
-best rate. Prints a table and writes every run to `benchmarks/results/quality.json`. A finished run in
+best rate. Prints a table and writes every run to `studies/results/quality.json`. A finished run in
 `--workdir` is read, not repeated.
 """
 
 import json
-import platform
 import statistics
 import sys
 import time
 from pathlib import Path
 
-import jax
-
 from benchmarks import command_line
+from benchmarks.timing import hardware, write_json
 from fftnet_jax.config import load_config
 from fftnet_jax.runs.folder import read_metrics
 from fftnet_jax.training import train
@@ -48,7 +46,7 @@ def main(argv=None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="further fields, for every run")
     parser.add_argument("--workdir", default="runs/quality")
-    parser.add_argument("--output", default="benchmarks/results/quality.json")
+    parser.add_argument("--output", default="studies/results/quality.json")
     args = parser.parse_args(argv)
     runs, best = [], {}
     for rate in args.learning_rates:  # mixers in turns, so that a slow spell of the machine meets both
@@ -68,10 +66,7 @@ def main(argv=None) -> None:
         losses = [run["last"] for run in runs if run["mixer"] == mixer and run["learning_rate"] == best[mixer]]
         means[mixer] = statistics.mean(losses)
         print(f"{mixer}: mean of {len(losses)} seeds at rate {best[mixer]:g}: {means[mixer]:.4f} nats per token")
-    hardware = {"platform": platform.platform(), "device": str(jax.devices()[0]), "jax": jax.__version__}
-    output = Path(args.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"config": args.config, **hardware, "means": means, "runs": runs}, indent=1) + "\n")
+    write_json(Path(args.output), {"config": args.config, "hardware": hardware(), "means": means, "runs": runs})
 
 
 if __name__ == "__main__":

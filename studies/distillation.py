@@ -1,19 +1,18 @@
 """Does distillation help? One student from scratch and distilled, with the same tokens, steps and number of trials.
 
     python -m fftnet_jax.distillation.shards --config experiments/gsm8k_distill_smollm2.py
-    python -m benchmarks.distillation --config experiments/gsm8k_distill_smollm2.py
+    python -m studies.distillation --config experiments/gsm8k_distill_smollm2.py
 
 First one run per trial of each side with the first seed, then the other seeds with each side's best trial, chosen by
 the loss on problems held out from training. Only then the test set is read: the cross-entropy on the whole answers of
 all its problems (none cut, whatever `data.length` was in training). Writes every run to
-`benchmarks/results/distillation.json` and the curves to `docs/distillation.png`. A finished run in `--workdir` is read,
+`studies/results/distillation.json` and the curves to `docs/distillation.png`. A finished run in `--workdir` is read,
 not repeated.
 """
 
 import dataclasses
 import json
 import math
-import platform
 import statistics
 import sys
 import time
@@ -23,6 +22,7 @@ import jax
 from matplotlib.figure import Figure
 
 from benchmarks import command_line
+from benchmarks.timing import hardware, write_json
 from fftnet_jax.config import load_config
 from fftnet_jax.data import load_dataset
 from fftnet_jax.parallel.mesh import build_mesh
@@ -125,7 +125,7 @@ def main(argv=None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="further fields, for every run")
     parser.add_argument("--workdir", default="runs/distillation")
-    parser.add_argument("--output", default="benchmarks/results/distillation.json")
+    parser.add_argument("--output", default="studies/results/distillation.json")
     parser.add_argument("--picture", default="docs/distillation.png")
     args = parser.parse_args(argv)
     trials = trials_of(args)
@@ -144,10 +144,9 @@ def main(argv=None) -> None:
     final = {side: [test(run) for run in final[side]] for side in SIDES}
     means = report(runs, final)
     plot(final, Path(args.picture))
-    hardware = {"platform": platform.platform(), "device": str(jax.devices()[0]), "jax": jax.__version__}
     tested = {side: [_named(run) for run in final[side]] for side in SIDES}
-    values = {"config": args.config, **hardware, "means": means, "final": tested, "runs": [_named(run) for run in runs]}
-    Path(args.output).write_text(json.dumps(values, indent=1) + "\n")
+    values = {"config": args.config, "hardware": hardware(), "means": means, "final": tested}
+    write_json(Path(args.output), {**values, "runs": [_named(run) for run in runs]})
 
 
 if __name__ == "__main__":

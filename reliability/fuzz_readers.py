@@ -1,4 +1,4 @@
-"""The readers that `benchmarks.fuzz` feeds with damaged files: a small sound folder for each, and the call.
+"""The readers that `reliability.fuzz` feeds with damaged files: a small sound folder for each, and the call.
 
 A reader is `(make, read)`: `make(folder)` fills an empty folder with sound files, `read(folder)` reads them all.
 """
@@ -9,6 +9,20 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import orbax.checkpoint as ocp
+from safetensors.numpy import save_file
+
+from fftnet_jax import tokenizers
+from fftnet_jax.config import Config, DataConfig, to_dict
+from fftnet_jax.data import load_dataset
+from fftnet_jax.distillation import load_teacher
+from fftnet_jax.distillation.manifest import Manifest, Settings, Shard, shard_name
+from fftnet_jax.distillation.shard_source import ShardSource
+from fftnet_jax.files import sha256_of
+from fftnet_jax.runs.checkpoints import damaged_steps, read_params
+from fftnet_jax.runs.folder import RunFolder
+from fftnet_jax.runs.seal import NAME, seal
+from fftnet_jax.tokenizers.reduced import ReducedTokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, HEADS, FFN, VOCABULARY = 32, 2, 32, 24
@@ -45,16 +59,12 @@ def make_gguf(folder: Path) -> None:
 
 
 def read_gguf(folder: Path) -> None:
-    from fftnet_jax.distillation import load_teacher
-
     _, _, tokenizer = load_teacher(folder / "model.gguf")
     if tokenizer:
         tokenizer.decode(tokenizer.encode("abcd é")[:8])
 
 
 def make_hf(folder: Path) -> None:
-    from safetensors.numpy import save_file
-
     config = {"model_type": "qwen2", "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
     config |= {"num_key_value_heads": 1, "num_hidden_layers": 1, "vocab_size": 12, "rms_norm_eps": 1e-6}
     config |= {"max_position_embeddings": 32, "rope_theta": 1e4, "tie_word_embeddings": True, "eos_token_id": [1]}
@@ -73,20 +83,14 @@ def make_hf(folder: Path) -> None:
 
 
 def read_hf(folder: Path) -> None:
-    from fftnet_jax.distillation import load_teacher
-
     load_teacher(folder)
 
 
 def _settings():
-    from fftnet_jax.distillation.manifest import Settings
-
     return Settings("t", "d", "k", "float32", 20, 8, ROWS, 2, 3, 2.0)
 
 
 def make_shards(folder: Path) -> None:
-    from fftnet_jax.distillation.manifest import Manifest, Shard, sha256_of, shard_name
-
     settings, shards = _settings(), []
     record = Manifest(settings).record
     for index in range(ROWS // 2):
@@ -97,8 +101,6 @@ def make_shards(folder: Path) -> None:
 
 
 def read_shards(folder: Path) -> None:
-    from fftnet_jax.distillation.shard_source import ShardSource
-
     ShardSource(_Rows(), folder, _settings(), 2.0).batch(np.arange(ROWS)).clear()
 
 
@@ -120,9 +122,6 @@ def make_problems(folder: Path) -> None:
 
 
 def read_problems(folder: Path) -> None:
-    from fftnet_jax.config import DataConfig
-    from fftnet_jax.data import load_dataset
-
     sizes = {"num_problems": 2, "num_validation": 1, "length": 16, "batch_size": 2}
     load_dataset(DataConfig(source="gsm8k", folder=str(folder), tokenizer="byte", **sizes), "decoder", 0)
 
@@ -132,18 +131,10 @@ def make_text(folder: Path) -> None:
 
 
 def read_text(folder: Path) -> None:
-    from fftnet_jax.config import DataConfig
-    from fftnet_jax.data import load_dataset
-
     load_dataset(DataConfig(text_file=str(folder / "text.txt"), length=8, batch_size=2), "decoder", 0)
 
 
 def make_run(folder: Path) -> None:
-    from fftnet_jax.config import Config, to_dict
-    from fftnet_jax.data import tokenizers
-    from fftnet_jax.runs.seal import seal
-    from fftnet_jax.tokenizers.reduced import ReducedTokenizer
-
     values = to_dict(Config())
     values["model"] |= {"vocab_size": 4, "width": 4, "num_layers": 1, "max_length": 8}
     (folder / "config.json").write_text(json.dumps({**values, "data_fingerprint": "f"}))
@@ -160,10 +151,6 @@ def make_run(folder: Path) -> None:
 
 
 def read_run(folder: Path) -> None:
-    from fftnet_jax.data import tokenizers
-    from fftnet_jax.runs.checkpoints import damaged_steps
-    from fftnet_jax.runs.folder import RunFolder
-
     run = RunFolder(folder)
     damaged_steps(folder / "checkpoints")
     run.keep_metrics_until(2)
@@ -173,10 +160,6 @@ def read_run(folder: Path) -> None:
 
 def make_checkpoint(folder: Path) -> None:
     """Sealed anew after each damage, so that Orbax and its stores meet it."""
-    import orbax.checkpoint as ocp
-
-    from fftnet_jax.runs.seal import seal
-
     step = folder / "checkpoints" / "3"
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((step / "params").resolve(), _params())
@@ -190,9 +173,6 @@ def _params():
 
 
 def read_checkpoint(folder: Path) -> None:
-    from fftnet_jax.runs.checkpoints import read_params
-    from fftnet_jax.runs.seal import NAME, seal
-
     step = folder / "checkpoints" / "3"
     (step / NAME).unlink(missing_ok=True)
     seal(step)

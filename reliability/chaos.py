@@ -1,14 +1,13 @@
 """Kill a training run at random moments, again and again, and compare what it is in the end with an undisturbed one.
 
-    python -m benchmarks.chaos --kills 25
+    python -m reliability.chaos --kills 25
 
 Both runs are `train.py` on a small model, 300 steps, with checkpoints and evaluations. A third of the kills come while
 a checkpoint is being written, a third during evaluation, the others anywhere, from the start on. Compared are the bytes
 of parameters and optimiser, the position in the data, the test figures, and the metrics file but for tokens per second.
-Prints a line a kill and writes `benchmarks/results/chaos.json`; exit status 1 if anything differs.
+Prints a line a kill and writes `reliability/results/chaos.json`; exit status 1 if anything differs.
 """
 
-import json
 import os
 import random
 import signal
@@ -24,7 +23,7 @@ import orbax.checkpoint as ocp
 from tqdm import tqdm
 
 from benchmarks import command_line
-from benchmarks.timing import hardware
+from benchmarks.timing import hardware, write_json
 from fftnet_jax.runs.checkpoints import step_folders
 from fftnet_jax.runs.folder import read_metrics
 from fftnet_jax.runs.seal import is_sealed
@@ -71,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=command_line.count, default=300)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="further fields")
-    parser.add_argument("--folder", default=".", help="where benchmarks/results is written")
+    parser.add_argument("--folder", default=".", help="where reliability/results is written")
     args = parser.parse_args(argv)
     fields = [*SETTINGS, f"training.num_steps={args.steps}", *args.set]
     command = [sys.executable, "-c", PROGRAM, "--config", args.config, *(f"--config.{field}" for field in fields)]
@@ -93,9 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{hits} of {args.kills} kills hit a live process past its first checkpoint")
     print("\n".join(f"{name}: {'the same' if equal else 'DIFFERENT'}" for name, equal in same.items()))
     values = {"hardware": hardware(), "kills": kills, "hits": hits, "same": same, "steps": args.steps}
-    file = Path(args.folder) / "benchmarks/results/chaos.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(values, indent=1) + "\n")
+    write_json(Path(args.folder) / "reliability/results/chaos.json", values)
     return 0 if all(same.values()) else 1
 
 

@@ -1,6 +1,6 @@
 """Kill the shard writer at random moments, and compare what it leaves in the end with an undisturbed run.
 
-    python -m benchmarks.kill_shards --config experiments/gsm8k_distill_smollm2.py --kills 10 \
+    python -m reliability.kill_shards --config experiments/gsm8k_distill_smollm2.py --kills 10 \
         --set data.num_problems=40 data.length=64 data.loss_on=all distillation.rows_per_shard=1
 
 Prints how many kills hit a living writer, and whether every file is the same byte for byte; exit status 1 if not.
