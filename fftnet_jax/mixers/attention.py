@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax.config.model import ModelConfig
 from fftnet_jax import ops
+from fftnet_jax.config.model import ModelConfig
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.mixers.base import Mixer, option, register
 from fftnet_jax.parallel import sequence

@@ -1,11 +1,11 @@
 """What a mixer is, and the registry: a new one is a file in this folder whose class registers itself.
 
-A mixer is a Linen module (B, N, D) → (B, N, D) with options, fields made by `option(…)`: their names, defaults and limits
-become fields of `model` in the configuration. Of `width`, `dtype`, `precision` and `implementation` it gets those that it
-has as fields. Its class says whether it is `causal`. A
-causal one also decodes, through an explicit cache: `init_cache(batch, length)`, `prefill(x_BND, cache, pads_B)` and
-`step(x_BD, cache)` give the same outputs as one call on the whole sequence. What `step` needs that depends on
-parameters only, `prepare()` leaves in the collection "constants", to be computed once and not every token.
+A mixer is a Linen module (B, N, D) → (B, N, D) with options, fields made by `option(…)`: their names, defaults and
+limits become fields of `model` in the configuration. Of `width`, `dtype`, `precision` and `implementation` it gets
+those that it has as fields. Its class says whether it is `causal`. A causal one also decodes, through an explicit
+cache: `init_cache(batch, length)`, `prefill(x_BND, cache, pads_B)` and `step(x_BD, cache)` give the same outputs as one
+call on the whole sequence. What `step` needs that depends on parameters only, `prepare()` leaves in the collection
+"constants", to be computed once and not every token.
 """
 
 import dataclasses

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax.config import ModelConfig
 from fftnet_jax import ops
+from fftnet_jax.config import ModelConfig
 from fftnet_jax.mixers import build_mixer
 
 ACTIVATIONS = {

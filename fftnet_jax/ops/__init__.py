@@ -1,7 +1,8 @@
 """What the mathematics needs: operations with their definitions, and what is faster for a kind of device.
 
-An operation is a file: signature and definition on top. `cpu/`, `tpu/` and `gpu/` hold implementations; `select` chooses. Every
-operation takes `implementation=`, and `with fftnet_jax.ops.use("reference"):` decides for all that is called inside.
+An operation is a file: signature and definition on top. `cpu/`, `tpu/` and `gpu/` hold implementations; `select`
+chooses. Every operation takes `implementation=`, and `with fftnet_jax.ops.use("reference"):` decides for all that is
+called inside.
 """
 
 from fftnet_jax.ops import cpu, gpu, tpu  # noqa: F401  they register themselves

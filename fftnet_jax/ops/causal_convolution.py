@@ -1,4 +1,4 @@
-"""Causal depthwise convolution with taps at every lag: y[n] = sum over lags l <= n of h[l] u[n-l], channel by channel."""
+"""Causal depthwise convolution with any taps: y[n] = sum over lags l <= n of h[l] u[n-l], channel by channel."""
 
 import jax
 import jax.numpy as jnp

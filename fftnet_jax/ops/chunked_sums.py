@@ -31,8 +31,19 @@ class How(NamedTuple):
 
 
 def chunked(
-    objective, x_BND, weight, bias_V, rows, whole, weights_BN, vocab_axis, chunk_rows=None, precision=None, *,
-    chunk: int, aligned: int = 1,
+    objective,
+    x_BND,
+    weight,
+    bias_V,
+    rows,
+    whole,
+    weights_BN,
+    vocab_axis,
+    chunk_rows=None,
+    precision=None,
+    *,
+    chunk: int,
+    aligned: int = 1,
 ) -> dict:
     """`linear_sums` in chunks of at most `chunk` rows; see `How`."""
     how = How(objective, vocab_axis, chunk_rows or chunk, aligned, precision)

@@ -64,8 +64,8 @@ def linear_sums(
     """Sums of `objective` over the logits x · weight + bias, and `count`, that of the weights.
 
     The product takes `weight` in the dtype of x and adds up in float32; logits, softmax and the gradient of the logits
-    are float32. In the definition all logits exist at once; in the other implementations a few rows of them do, and only
-    `loss` has a gradient, for x, weight and bias, in reverse mode.
+    are float32. In the definition all logits exist at once; in the other implementations a few rows of them do, and
+    only `loss` has a gradient, for x, weight and bias, in reverse mode.
 
     Args:
       x_BND: what the head reads.
@@ -135,5 +135,5 @@ def softmax(logits_CV, vocab, targets_C, weights_C):
     losses_C = jnp.log(total_C) + (max_C - target_C)
     # Not `logits_CV.argmax`: XLA would make one slow pass of it and the maximum, also where nobody asks for `correct`.
     best_C = jnp.minimum((logits_CV == max_C[:, None]).argmax(axis=1), vocab - 1)  # those after repeat the last one
-    correct_C = best_C == targets_C
+    correct_C = (best_C == targets_C).astype(jnp.float32)
     return {"loss": (losses_C * weights_C).sum(), "correct": (correct_C * weights_C).sum()}, exp_CV, total_C

@@ -1,8 +1,8 @@
 """A linear function whose transpose is written out.
 
-A gradient is the transpose of a derivative, and JAX writes it by a rule for each product, slice and sum, which a compiler may
-handle badly. `jax.custom_vjp` would replace it at the price of forward mode. `linear` replaces the transpose alone: forward and
-reverse mode, `vmap`, `scan` and derivatives of any order go on working.
+A gradient is the transpose of a derivative, and JAX writes it by a rule for each product, slice and sum, which a
+compiler may handle badly. `jax.custom_vjp` would replace it at the price of forward mode. `linear` replaces the
+transpose alone: forward and reverse mode, `vmap`, `scan` and derivatives of any order go on working.
 """
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ from fftnet_jax.ops.select import operation
 
 
 def _check(u_BND, modes, skip_D, state_BMD=None, start=0, final_state=True):
-    batch, length, width = u_BND.shape
+    batch, _, width = u_BND.shape
     if min(u_BND.shape) < 1 or modes.mix_MD.shape[1] != width:
         raise ValueError(f"need B, N, D >= 1 and a mix of the same D, got {u_BND.shape} and {modes.mix_MD.shape}")
     wanted = (batch, 2 * len(modes.decay_M), width)

@@ -2,6 +2,6 @@
 
 import jax
 
-# Of products with a constant of a definition or a state that must not drift: float32's on every device. A TPU would round the
-# factors of a float32 product to bfloat16, a recent GPU to TF32.
+# Of products with a constant of a definition or a state that must not drift: float32's on every device. A TPU would
+# round the factors of a float32 product to bfloat16, a recent GPU to TF32.
 EXACT = jax.lax.Precision.HIGHEST

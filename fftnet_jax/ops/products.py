@@ -1,7 +1,7 @@
-"""Products with constants of a definition and of spectra, exact to float32 on every device, with transposes written out.
+"""Products with constants of a definition and of spectra, exact to float32, with transposes written out.
 
-JAX writes the gradient of a product as the transpose of another one; with these, original B's step takes 8% (`map_first_axis`) and 11%
-(`matmul_by_bin`) less on XLA's CPU (2 cores of an Intel Xeon, jax 0.10.2, 2026-11-27).
+JAX writes the gradient of a product as the transpose of another one; with these, original B's step takes 8%
+(`map_first_axis`) and 11% (`matmul_by_bin`) less on XLA's CPU (2 cores of an Intel Xeon, jax 0.10.2, 2026-11-27).
 """
 
 from functools import partial

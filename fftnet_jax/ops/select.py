@@ -77,8 +77,8 @@ def _known(name: str) -> str:
 class Operation:
     """A definition that may have faster implementations; called as the definition is, and with `implementation=`.
 
-    `@operation` makes one of a function, its reference; `@NAME.implements("cpu")` adds another. An implementation takes the
-    same arguments and gives the same values and gradients.
+    `@operation` makes one of a function, its reference; `@NAME.implements("cpu")` adds another. An implementation takes
+    the same arguments and gives the same values and gradients.
     """
 
     def __init__(self, reference: Callable, check: Callable | None):

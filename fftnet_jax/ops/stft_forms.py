@@ -1,7 +1,8 @@
 """The causal STFT convolution without windows.
 
-All of it is linear and the matrix of the spectrum is symmetric, so it is a causal convolution whose kernel is the spectrum of the
-weight: no window is ever formed. `plan_stft` chooses among the forms; every form gives the same numbers.
+All of it is linear and the matrix of the spectrum is symmetric, so it is a causal convolution whose kernel is the
+spectrum of the weight: no window is ever formed. `plan_stft` chooses among the forms; every form gives the same
+numbers.
 """
 
 from functools import lru_cache, partial
@@ -99,7 +100,9 @@ class _Kernel:
         if self.features == "kernel":
             bases = [jnp.asarray(basis, jnp.float32) for basis in _real_dft(self.width)]
             both = zip(groups, bases, strict=True)
-            groups = [[(jnp.einsum("de,keo->kdo", basis, h, precision=EXACT), m) for group, basis in both for h, m in group]]
+            groups = [
+                [(jnp.einsum("de,keo->kdo", basis, h, precision=EXACT), m) for group, basis in both for h, m in group]
+            ]
         parts = [
             map_first_axis(np.concatenate([m for _, m in group], axis=1), jnp.concatenate([h for h, _ in group]))
             for group in groups

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fftnet_jax.spectral import bins
-from fftnet_jax.spectral.bins import DATA, KERNEL, REAL_IMAGINARY, RESULT, SINGLE_STAGE, TURNED
+from fftnet_jax.ops import bins
+from fftnet_jax.ops.bins import DATA, KERNEL, REAL_IMAGINARY, RESULT, SINGLE_STAGE, TURNED
 
 SIZES = [1, 2, 3, 7, 32, 33, 101, SINGLE_STAGE, SINGLE_STAGE + 2, 144, 160, 256, 512]
 

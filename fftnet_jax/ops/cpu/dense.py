@@ -1,8 +1,8 @@
 """Products whose gradient for the weight suits XLA's CPU.
 
-JAX writes that gradient as the transpose of another product, and XLA then reads across its rows: experiments/shakespeare takes 25%
-longer a step, original B 4% (2 cores of an Intel Xeon, jax 0.10.2, 2026-11-27; `python -m benchmarks.train_step` with `matmul` as
-its definition).
+JAX writes that gradient as the transpose of another product, and XLA then reads across its rows:
+experiments/shakespeare takes 25% longer a step, original B 4% (2 cores of an Intel Xeon, jax 0.10.2, 2026-11-27;
+`python -m benchmarks.train_step` with `matmul` as its definition).
 """
 
 import jax

@@ -1,8 +1,9 @@
 """Long convolution in O(N) and matrix products, in pieces that stay in a CPU's caches.
 
-Within blocks of T tokens the filter is a Toeplitz matrix for each channel; from block to block the state of the modes is carried: its
-cosines and its sines, a pair of arrays. Channels come first, (C, B, K blocks, T), so that a block's tokens, or modes, lie side by
-side. A few channels go at a time, recomputed for the gradient: the memory they touch stays in the caches.
+Within blocks of T tokens the filter is a Toeplitz matrix for each channel; from block to block the state of the modes
+is carried: its cosines and its sines, a pair of arrays. Channels come first, (C, B, K blocks, T), so that a block's
+tokens, or modes, lie side by side. A few channels go at a time, recomputed for the gradient: the memory they touch
+stays in the caches.
 
 The transposes of the parts are written out: what JAX derives sums and transposes in ways that XLA's CPU does slowly.
 """

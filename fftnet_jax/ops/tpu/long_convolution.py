@@ -1,4 +1,4 @@
-"""Long convolution as one FFT, zero-padded, of the whole sequence: for accelerators, as they have been served so far."""
+"""Long convolution as one FFT, zero-padded, of the whole sequence."""
 
 import jax.numpy as jnp
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fftnet_jax.spectral.plan import FORMS, STFTPlan
-from fftnet_jax.spectral.stft import causal_stft
+from fftnet_jax.ops.stft_plan import FORMS, STFTPlan
+from fftnet_jax.spectral import causal_stft
 
 # tokens, channels, window, spectrum, norm, whether earlier tokens are given: odd, even, prime, one, window > text.
 # Blocks take three real products a complex one in the two long cases, four in the others.

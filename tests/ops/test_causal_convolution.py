@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fftnet_jax.ops.causal_convolution import DIRECT_LIMIT
 from fftnet_jax.spectral import causal_convolution, fast_length, short_convolution
-from fftnet_jax.spectral.convolution import DIRECT_LIMIT
 
 FORMS = ("direct", "fft", "matrix")
 LENGTHS = [1, 2, 3, 8, 13, 31, 40]

@@ -1,6 +1,6 @@
 import pytest
 
-from fftnet_jax.spectral.plan import FORMS, four_products, plan_stft
+from fftnet_jax.ops.stft_plan import FORMS, four_products, plan_stft
 
 
 def test_a_window_of_one_token_needs_no_blocks():
