@@ -116,7 +116,7 @@ def rotary_frequencies(head_dim: int, base: float = 10_000.0) -> jax.Array:
 def rotate(x_BNHK: jax.Array, positions_N: jax.Array, frequency_K: jax.Array) -> jax.Array:
     """Rotary embedding of (B, N, H, K), K even, at the given positions; `frequency_K` (K/2,) in radians per token."""
     angle_N1K = positions_N.astype(jnp.float32)[:, None, None] * frequency_K[None, None]
-    # The barrier keeps XLA from computing each cosine anew for every row and head.
+    # The barrier keeps each cosine from being computed anew for every row and head.
     cos, sin = jax.lax.optimization_barrier((jnp.cos(angle_N1K), jnp.sin(angle_N1K)))
     cos, sin = cos.astype(x_BNHK.dtype)[None], sin.astype(x_BNHK.dtype)[None]
     a, b = jnp.split(x_BNHK, 2, axis=-1)
