@@ -5,7 +5,7 @@
 
 float32; random features, head and targets. Forward and backward: the summed loss and its gradients to features and
 head. Peak memory is what two calls add to a process that holds the inputs. "full logits" is the product, its bias and
-`training.loss.token_sums`, differentiated by JAX.
+`tasks.sums.token_sums`, differentiated by JAX.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from benchmarks import command_line
 from benchmarks.timing import COLORS, Case, Contender, benchmark, compiled
 from fftnet_jax.ops.cross_entropy import linear_token_sums
-from fftnet_jax.training.loss import token_sums
+from fftnet_jax.tasks.sums import token_sums
 
 VOCABULARIES = (1024, 4096, 16_384, 65_536)
 CHUNKS = (64, 128, 256, 512, 1024)

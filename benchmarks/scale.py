@@ -45,7 +45,7 @@ def compile_step(config, mesh):
     t, model = config.training, build_model(config.model)
     optimizer = build_optimizer(t, learning_rate_schedule(t, t.num_steps, t.num_steps))
     state = state_shapes(model, optimizer, config.seed, mesh)
-    step = make_train_step(model, optimizer, config.seed, t.accumulation, None, t.max_spike, mesh)
+    step = make_train_step(model, optimizer, config.seed, t.accumulation, max_spike=t.max_spike, mesh=mesh)
     shape = config.data.batch_size, config.data.length
     kinds = {"inputs": jnp.int32, "targets": jnp.int32, "weights": jnp.float32}
     batch = {name: jax.ShapeDtypeStruct(shape, kind, sharding=batch_sharding(mesh)) for name, kind in kinds.items()}

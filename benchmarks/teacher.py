@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks import command_line
 from benchmarks.timing import Case, Contender, benchmark, compiled, cores, nbytes
-from fftnet_jax.data.gsm8k import EncodedProblems, ProblemRows, encode_problems, read_problems
+from fftnet_jax.data import EncodedProblems, ProblemRows, encode_problems, read_problems
 from fftnet_jax.distillation import load_teacher, write_shards
 from fftnet_jax.distillation.manifest import Settings
 from fftnet_jax.distillation.teachers import open_checkpoint

@@ -8,6 +8,7 @@ A capital name, `X_BFD`, is a spectrum.
 import importlib
 
 from fftnet_jax import mixers as mixers  # registers them, and their options in the configuration
+from fftnet_jax import tasks as tasks  # too
 
 _HOMES = {
     "Config": "config",

@@ -34,7 +34,7 @@ PROGRAM = """
 import os, sys
 import train
 from fftnet_jax.runs.checkpoints import Checkpoints
-from fftnet_jax.training.loop import Run
+from fftnet_jax.training.run import Run
 
 def told(kind, method):
     def tell(*args, **kwargs):
@@ -44,7 +44,7 @@ def told(kind, method):
         return result
     return tell
 
-Run._evaluate = told("evaluate", Run._evaluate)
+Run.validate = told("evaluate", Run.validate)
 Checkpoints._seal = told("checkpoint", Checkpoints._seal)
 sys.exit(train.main(sys.argv[1:]))
 """

@@ -24,9 +24,9 @@ from matplotlib.figure import Figure
 from benchmarks import command_line
 from benchmarks.timing import hardware, write_json
 from fftnet_jax.config import load_config
-from fftnet_jax.data import load_dataset
 from fftnet_jax.parallel.mesh import build_mesh
 from fftnet_jax.runs.folder import read_metrics
+from fftnet_jax.tasks import load_dataset
 from fftnet_jax.training import load, train
 from fftnet_jax.training.evaluation import make_evaluate
 
@@ -60,10 +60,10 @@ def test(run: dict) -> dict:
         found = load(run["workdir"])
         data = dataclasses.replace(found.config.data, length=WHOLE)
         dataset = load_dataset(data)
-        figures = make_evaluate(found.model, found.config.data.batch_size, build_mesh())(found.params, dataset.test)
-        nats = figures["loss"] * figures["tokens"] / dataset.characters["test"]
+        sums = make_evaluate(found.model, found.config.data.batch_size, build_mesh())(found.params, dataset.test)
+        nats, tokens = sums["loss"] / dataset.characters["test"], int(sums["count"])
         count = sum(leaf.size for leaf in jax.tree.leaves(found.params))
-        figures = {"test": figures["loss"], "test_per_character": nats, "test_tokens": figures["tokens"]}
+        figures = {"test": sums["loss"] / tokens, "test_per_character": nats, "test_tokens": tokens}
         report.write_text(json.dumps({**figures, "parameters": count, "step": found.step}))
     return {**run, **json.loads(report.read_text())}
 

@@ -15,7 +15,8 @@ import optax
 
 from benchmarks import command_line
 from fftnet_jax import load
-from fftnet_jax.data import eval_batches, load_dataset
+from fftnet_jax.data import eval_batches
+from fftnet_jax.tasks import load_dataset
 
 
 def pair_entropy(first: np.ndarray, second: np.ndarray, vocab: int) -> float:

@@ -135,7 +135,7 @@ def trained(tiny, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_cache(request):
-    if request.path.relative_to(Path(__file__).parent).parts[0] in ("data", "tokenizers", "interop"):
+    if request.path.relative_to(Path(__file__).parent).parts[0] in ("data", "tasks", "tokenizers", "interop"):
         request.getfixturevalue("cache")
 
 

@@ -1,9 +1,13 @@
 """What to train on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fftnet_jax.config.fields import DATA, FREE, Section, knob
 from fftnet_jax.errors import ConfigError
+
+# Name → what a registered task says of these settings and a family that it can't take; see `fftnet_jax.tasks.base`.
+SOURCES: dict[str, Callable[["DataConfig", str], None]] = {}
 
 
 @dataclass(frozen=True)
@@ -11,9 +15,7 @@ class DataConfig(Section):
     prefix = "data."
     resume = DATA
 
-    source: str = knob(
-        "shakespeare", "corpus or task", choices=("shakespeare", "tinyshakespeare", "gsm8k", "patterns", "recall")
-    )
+    source: str = knob("shakespeare", "corpus or task", choices=SOURCES)
     text_file: str = knob("", "UTF-8 text file; when set it replaces `source`", resume=FREE)
     tokenizer: str = knob("char", "char | byte | tiktoken:ENCODING | hf:NAME_OR_FOLDER | gguf:FILE | gguf:smollm2")
     split: tuple[float, ...] = knob((0.9, 0.05, 0.05), "contiguous shares: train, validation[, test]")
@@ -44,3 +46,8 @@ class DataConfig(Section):
             raise ConfigError(
                 f"data.split must be two or three shares (train, validation[, test]) that add up to 1, got {split}"
             )
+
+    @property
+    def task(self) -> str:
+        """The name of the registered task: a text file is one more corpus."""
+        return "shakespeare" if self.text_file else self.source

@@ -33,7 +33,8 @@ def knob(
     """A dataclass field with what its check, `--help` and a resumed run need.
 
     Args:
-      choices: the values that it may have. known: those that `--help` names, where there may be others.
+      choices: the values that it may have; a dict of them may grow.
+      known: those that `--help` names, where there may be others.
       resume: `FREE`, `ASK`, `DATA` or `FIXED`; None takes the section's.
       declared_as: the field's name in the configuration, where a mixer calls it otherwise.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
-from fftnet_jax.config.data import DataConfig
+from fftnet_jax.config.data import SOURCES, DataConfig
 from fftnet_jax.config.distillation import DistillationConfig
 from fftnet_jax.config.fields import DATA, Section, hint, knob
 from fftnet_jax.config.mesh import MeshConfig
@@ -36,8 +36,8 @@ class Config(Section):
         longest = self.model.max_length
         if longest and self.data.length > longest and self.model.positions == "learned":
             raise ConfigError(f"data.length must be in 1..model.max_length ({longest}), got {self.data.length}")
-        if self.model.family == "encoder" and self.data.source == "recall" and not self.data.text_file:
-            raise ConfigError("data.source 'recall' needs model.family 'decoder', got 'encoder'")
+        if check := SOURCES.get(self.data.task):
+            check(self.data, self.model.family)
         if self.model.family == "encoder" and self.distillation.active:
             raise ConfigError("distillation.teacher needs model.family 'decoder', got 'encoder'")
 

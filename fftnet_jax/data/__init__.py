@@ -1,23 +1,25 @@
-"""Text and synthetic tasks: corpora, tokenizers, windows, batches. NumPy only; nothing here touches a device."""
+"""Text, problems, windows of them, and batches. NumPy only; nothing here touches a device."""
 
 from fftnet_jax.data.batches import eval_batches, train_batches
 from fftnet_jax.data.corpora import load_text
-from fftnet_jax.data.datasets import Dataset, load_dataset
-from fftnet_jax.data.gsm8k import PackedProblems, Problem, ProblemRows, read_problems, split_problems
-from fftnet_jax.data.windows import EvalWindows, MaskedWindows, Patterns, Recall, TokenWindows
+from fftnet_jax.data.problem_rows import EncodedProblems, PackedProblems, ProblemRows, encode_problems
+from fftnet_jax.data.problems import Problem, read_problems, split_problems
+from fftnet_jax.data.splits import SPLITS, Dataset
+from fftnet_jax.data.windows import EvalWindows, Source, Subset, TokenWindows
 
 __all__ = [
+    "SPLITS",
     "Dataset",
+    "EncodedProblems",
     "EvalWindows",
-    "MaskedWindows",
     "PackedProblems",
-    "Patterns",
     "Problem",
     "ProblemRows",
-    "Recall",
+    "Source",
+    "Subset",
     "TokenWindows",
+    "encode_problems",
     "eval_batches",
-    "load_dataset",
     "load_text",
     "read_problems",
     "split_problems",

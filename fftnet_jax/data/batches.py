@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import grain
 import numpy as np
 
 from fftnet_jax.data.windows import Source
@@ -10,8 +9,8 @@ from fftnet_jax.data.windows import Source
 PREFETCH = 4  # batches made ahead, by one thread
 
 
-def train_batches(source: Source, batch_size: int, seed: int, rows: slice = slice(None)) -> grain.DatasetIterator:
-    """Shuffled batches without end: dicts of arrays (B, N).
+def train_batches(source: Source, batch_size: int, seed: int, rows: slice = slice(None)) -> "grain.DatasetIterator":  # noqa: F821
+    """Shuffled batches without end: dicts of arrays (B, …).
 
     Each epoch has its own order, and its own masks where the source masks. The order goes on across epochs, so a batch
     may hold the end of one and the start of the next, and a source may be smaller than a batch. `get_state()` and
@@ -20,6 +19,8 @@ def train_batches(source: Source, batch_size: int, seed: int, rows: slice = slic
     Args:
       rows: of each batch, the ones to read; the others are some other process's.
     """
+
+    import grain  # half a second, spent by those who train
 
     def read(indices, rng):
         if source.draws_anew:  # for whole batches, so that they don't depend on the number of processes
@@ -33,7 +34,7 @@ def train_batches(source: Source, batch_size: int, seed: int, rows: slice = slic
 
 
 def eval_batches(source: Source, batch_size: int, rows: slice = slice(None)) -> Iterator[dict[str, np.ndarray]]:
-    """Every item once, in order, as dicts of arrays (B, N); rows of zero weight fill up the last batch.
+    """Every item once, in order, as dicts of arrays (B, …); rows of zeros fill up the last batch.
 
     With `rows` only those of each batch.
     """
@@ -43,4 +44,4 @@ def eval_batches(source: Source, batch_size: int, rows: slice = slice(None)) -> 
         # A batch of none has no shape: the first item stands in, and is cut off.
         batch = source.batch(indices) if len(indices) else {n: a[:0] for n, a in source.batch(wanted[:1] * 0).items()}
         missing = len(wanted) - len(indices)
-        yield {name: np.pad(array, ((0, missing), (0, 0))) for name, array in batch.items()}
+        yield {name: np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) for name, array in batch.items()}

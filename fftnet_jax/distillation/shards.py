@@ -10,12 +10,12 @@ from pathlib import Path
 
 from fftnet_jax.config import Config
 from fftnet_jax.config.command_line import parse_config, run_command
-from fftnet_jax.data import load_dataset
 from fftnet_jax.distillation.targets import shard_settings, teacher_fingerprint
 from fftnet_jax.distillation.teachers import load_teacher
 from fftnet_jax.distillation.vocabulary import kept_ids
 from fftnet_jax.distillation.writer import write_shards
 from fftnet_jax.errors import ConfigError
+from fftnet_jax.tasks import load_dataset
 
 
 def main(argv: list[str]) -> int:

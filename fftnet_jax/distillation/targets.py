@@ -16,16 +16,35 @@ from fftnet_jax.distillation.teachers import load_teacher, open_checkpoint
 from fftnet_jax.distillation.vocabulary import kept_ids, teacher_features, teacher_head
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.files import sha256_of
+from fftnet_jax.models import Encoder
+from fftnet_jax.tasks.sums import objective_sums
+from fftnet_jax.tasks.tokens import TokenTask
 
 
-class TeacherGuide:
-    """The teacher runs inside the train step, outside the gradient.
+class Guide(TokenTask):
+    """The task of a student: predicting tokens, and its teacher's distributions.
 
     Attributes:
       dataset: what to train on.
-      arrays: handed to the train step beside the batch.
       objective: of `ops.linear_sums`.
     """
+
+    averages = ("loss", "cross_entropy", "kl")
+    dataset: Dataset
+    objective: Distillation
+
+    def loss(self, model: Encoder, params: dict, batch: dict, arrays: dict | None = None, **options) -> dict:
+        rows, whole = self.read(arrays, batch)
+        rows = {**rows, "targets": batch["targets"]}
+        return objective_sums(self.objective, model, params, batch, rows, whole, **options)
+
+    def read(self, arrays: dict | None, batch: dict) -> tuple[dict, dict]:
+        """(arrays by row, arrays for all rows) of the teacher for a batch; see `objective.Distillation`."""
+        raise NotImplementedError
+
+
+class TeacherGuide(Guide):
+    """The teacher runs inside the train step, outside the gradient; its parameters are among `arrays`."""
 
     def __init__(self, config: Config, dataset: Dataset):
         d = config.distillation
@@ -36,18 +55,15 @@ class TeacherGuide:
         axis = self.model.head_weights(params)[2]
         self.objective = Distillation(d.alpha, d.temperature, axis)
 
-    def read(self, arrays: dict, batch: dict) -> tuple[dict, dict]:
-        """(arrays by row, arrays for all rows) of the teacher for a batch; see `loss.Distillation`."""
+    def read(self, arrays, batch):
         params, kept_K = arrays["params"], arrays.get("kept")
         features_BND = teacher_features(self.model, params, batch["inputs"], kept_K)
         whole = teacher_head(self.model, params, self.dataset.vocab_size, kept_K)
         return {"teacher_features": features_BND}, whole
 
 
-class ShardGuide:
-    """The teacher's log-probabilities come with the batches; see `TeacherGuide`."""
-
-    arrays = None
+class ShardGuide(Guide):
+    """The teacher's log-probabilities come with the batches."""
 
     def __init__(self, config: Config, dataset: Dataset):
         d = config.distillation
@@ -56,11 +72,11 @@ class ShardGuide:
         self.dataset = dataclasses.replace(dataset, train=source, fingerprint=digest)
         self.objective = Distillation(d.alpha, d.temperature)
 
-    def read(self, arrays: None, batch: dict) -> tuple[dict, dict]:
+    def read(self, arrays, batch):
         return {name: array for name, array in batch.items() if name.startswith("teacher_")}, {}
 
 
-def build_guide(config: Config, dataset: Dataset) -> TeacherGuide | ShardGuide | None:
+def build_guide(config: Config, dataset: Dataset) -> Guide | None:
     """The guide that `distillation` in the configuration asks for, None where nothing but the text teaches.
 
     Raises:

@@ -97,9 +97,9 @@ def state_sharding(tree, mesh: Mesh):
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), parameter_specs(tree, mesh))
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Batches split by rows, and rows by tokens."""
-    return NamedSharding(mesh, BATCH)
+def batch_sharding(mesh: Mesh, axes: int = 2) -> NamedSharding:
+    """An array of a batch, of so many axes: split by rows, and rows by tokens."""
+    return NamedSharding(mesh, PartitionSpec(*BATCH[:axes]))
 
 
 def own_rows(mesh: Mesh, batch_size: int) -> slice:
@@ -112,7 +112,7 @@ def own_rows(mesh: Mesh, batch_size: int) -> slice:
 def place_batch(batch: dict, mesh: Mesh, batch_size: int) -> dict:
     """A batch of `batch_size` rows on its devices; `batch` holds this process's rows of it, see `own_rows`."""
     if jax.process_count() == 1:
-        return jax.device_put(batch, batch_sharding(mesh))
+        return jax.device_put(batch, jax.tree.map(lambda array: batch_sharding(mesh, array.ndim), batch))
     first = own_rows(mesh, batch_size).start
 
     def place(array):
@@ -120,7 +120,7 @@ def place_batch(batch: dict, mesh: Mesh, batch_size: int) -> dict:
             start, stop, _ = index[0].indices(batch_size)
             return array[start - first : stop - first, *index[1:]]
 
-        return jax.make_array_from_callback((batch_size, *array.shape[1:]), batch_sharding(mesh), part)
+        return jax.make_array_from_callback((batch_size, *array.shape[1:]), batch_sharding(mesh, array.ndim), part)
 
     return {name: place(array) for name, array in batch.items()}
 
@@ -174,7 +174,7 @@ class Devices:
         placed = jax.shard_map(
             local,
             mesh=self.mesh,
-            in_specs=(self._specs, BATCH, *[same] * len(rest)),
+            in_specs=(self._specs, jax.tree.map(lambda x: PartitionSpec(*BATCH[: x.ndim]), batch), *[same] * len(rest)),
             out_specs=(self._specs, same) if has_tree else same,
             check_vma=False,  # gradients are of each device's own loss, and added up by `total`
         )

@@ -1,4 +1,4 @@
-"""Loss and accuracy over a whole split."""
+"""A task's sums over all of a split."""
 
 import math
 from collections.abc import Callable
@@ -6,25 +6,27 @@ from collections.abc import Callable
 import jax
 from jax.sharding import Mesh
 
-from fftnet_jax.data import eval_batches
+from fftnet_jax.data import Source, eval_batches
 from fftnet_jax.models import Encoder
 from fftnet_jax.parallel.mesh import Devices, own_rows, place_batch
-from fftnet_jax.training.loss import make_token_sums
+from fftnet_jax.tasks.base import Task
+from fftnet_jax.tasks.tokens import TokenTask
 
 
-def make_evaluate(model: Encoder, batch_size: int, mesh: Mesh) -> Callable[[dict, object], dict]:
-    """(params, source) → {"loss": nats per token, "accuracy", "tokens"} over every token of the source, once."""
-
-    token_sums = make_token_sums(model)
+def make_evaluate(
+    model: Encoder, batch_size: int, mesh: Mesh, task: Task | None = None
+) -> Callable[[dict, Source], dict[str, float]]:
+    """(params, source) → the task's sums over every row of the source, once; without a task, a `TokenTask`'s."""
+    task = task or TokenTask()
 
     def device_sums(params, batch):
         devices = Devices(mesh, params)
-        sums = devices.with_whole(token_sums)
+        sums = devices.with_whole(lambda params, batch: task.loss(model, params, batch))
         return devices.run(lambda params, batch: devices.total(sums(params, batch)), params, batch, has_tree=False)
 
     sums_of = jax.jit(device_sums)
 
-    def evaluate(params, source) -> dict:
+    def evaluate(params: dict, source: Source) -> dict[str, float]:
         parts, rows = [], own_rows(mesh, batch_size)
         for batch in eval_batches(source, batch_size, rows):
             parts.append(sums_of(params, place_batch(batch, mesh, batch_size)))
@@ -32,16 +34,6 @@ def make_evaluate(model: Encoder, batch_size: int, mesh: Mesh) -> Callable[[dict
                 parts[-2] = jax.device_get(parts[-2])
         parts = jax.device_get(parts)
         # Added on the host in float64: float32 would lose digits over millions of tokens.
-        totals = {name: math.fsum(float(part[name]) for part in parts) for name in ("loss", "correct", "count")}
-        count = totals["count"]
-        return {"loss": totals["loss"] / count, "accuracy": totals["correct"] / count, "tokens": int(count)}
+        return {name: math.fsum(float(part[name]) for part in parts) for name in parts[0]}
 
     return evaluate
-
-
-def test_figures(metrics: dict, characters: int | None) -> dict:
-    """Perplexity and bits per character beside loss and accuracy; None where the split has no characters."""
-    loss = metrics["loss"]
-    bits = loss * metrics["tokens"] / math.log(2) / characters if characters else None
-    perplexity = math.exp(loss) if loss < 700 else math.inf
-    return {**metrics, "perplexity": perplexity, "bits_per_character": bits}

@@ -9,7 +9,8 @@ from jax.sharding import Mesh
 
 from fftnet_jax.models import Encoder
 from fftnet_jax.parallel.mesh import Devices
-from fftnet_jax.training.loss import make_token_sums
+from fftnet_jax.tasks.base import Task
+from fftnet_jax.tasks.tokens import TokenTask
 from fftnet_jax.training.state import TrainState
 
 MEMORY = 0.98  # of the running mean of the loss: about 50 steps
@@ -20,20 +21,28 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     seed: int,
     accumulation: int = 1,
-    guide=None,
+    task: Task | None = None,
     max_spike: float = 0.0,
     mesh: Mesh | None = None,
 ) -> Callable[..., tuple[TrainState, dict]]:
-    """(state, batch of (B, N) arrays, the guide's arrays) → (state, metrics), to be jitted by the caller.
+    """(state, batch, the task's arrays) → (state, metrics), to be jitted by the caller.
 
-    The loss is the mean over the batch's real tokens, whatever the micro-batches hold of them. An update is left out
-    and counted when its loss or gradient is not finite, or its loss more than `max_spike` (nats, 0 for no limit) above
-    the running mean. With a mesh the state is placed by `sharding.state_sharding`, and the batch by `batch_sharding`.
+    The loss is the mean over what counts in the batch, whatever the micro-batches hold of it. The metrics are the
+    task's `averages`, the gradient's norm, and how many updates were skipped, in all and in a row.
+
+    An update is left out and counted when its loss or gradient is not finite, or its loss more than `max_spike` (nats,
+    0 for no limit) above the running mean. With a mesh the state is placed by `state_sharding`, the batch by
+    `place_batch`.
+
+    Args:
+      task: whose loss is followed; None for tokens', see `TokenTask`.
+      accumulation: micro-batches, into which the batch is cut.
     """
-    gradients = make_gradients(model, seed, accumulation, guide, mesh)
+    task = task or TokenTask()
+    gradients = make_gradients(model, seed, accumulation, task, mesh)
 
-    def train_step(state: TrainState, batch: dict, teacher=None) -> tuple[TrainState, dict]:
-        grads, sums = gradients(state.params, batch, state.step, teacher)
+    def train_step(state: TrainState, batch: dict, arrays=None) -> tuple[TrainState, dict]:
+        grads, sums = gradients(state.params, batch, state.step, arrays)
         loss, grad_norm = sums["loss"] / sums["count"], optax.tree.norm(grads)
         sane = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         if max_spike:
@@ -54,7 +63,7 @@ def make_train_step(
             skipped_in_a_row=(state.skipped_in_a_row + 1) * missed,
             mean_loss=jnp.where(sane, mean, state.mean_loss),
         )
-        metrics = {name: total / sums["count"] for name, total in sums.items() if name not in ("correct", "count")}
+        metrics = {name: sums[name] / sums["count"] for name in task.averages}
         metrics |= {"grad_norm": grad_norm}
         metrics |= {"skipped": state.skipped, "skipped_in_a_row": state.skipped_in_a_row}
         return state, metrics
@@ -62,31 +71,33 @@ def make_train_step(
     return train_step
 
 
-def make_gradients(model: Encoder, seed: int, accumulation: int = 1, guide=None, mesh: Mesh | None = None) -> Callable:
-    """(params, batch, step, the guide's arrays) → (gradient of the mean loss over real tokens, token sums)."""
+def make_gradients(
+    model: Encoder, seed: int, accumulation: int = 1, task: Task | None = None, mesh: Mesh | None = None
+) -> Callable:
+    """(params, batch, step, the task's arrays) → (gradient of the mean loss over what counts, the task's sums)."""
 
-    token_sums = make_token_sums(model, guide)
+    task = task or TokenTask()
 
-    def loss_sum(params, batch, key, teacher):
-        options = {"teacher": teacher} if guide else {}
-        sums = token_sums(params, batch, deterministic=False, rngs={"dropout": key}, **options)
+    def loss_sum(params, batch, key, arrays):
+        options = {} if arrays is None else {"arrays": arrays}
+        sums = task.loss(model, params, batch, deterministic=False, rngs={"dropout": key}, **options)
         return sums["loss"], sums
 
-    def gradients(params, batch, step, teacher=None):
+    def gradients(params, batch, step, arrays=None):
         devices = Devices(mesh, params, by_block=model.config.remat)
         differentiate = jax.value_and_grad(devices.with_whole(loss_sum), has_aux=True)
 
-        def add_up(params, batch, step, teacher):
+        def add_up(params, batch, step, arrays):
             key = devices.own_key(jax.random.fold_in(jax.random.key(seed), step))
 
             def one(part, index):
-                (_, sums), grads = differentiate(params, part, jax.random.fold_in(key, index), teacher)
+                (_, sums), grads = differentiate(params, part, jax.random.fold_in(key, index), arrays)
                 return grads, sums
 
             grads, sums = _accumulate(one, batch, accumulation)
             return devices.total_gradients(grads), devices.total(sums)
 
-        grads, sums = devices.run(add_up, params, batch, step, teacher, has_tree=True)
+        grads, sums = devices.run(add_up, params, batch, step, arrays, has_tree=True)
         count = jnp.maximum(sums["count"], 1.0)
         return jax.tree.map(lambda g: g / count, grads), sums
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from fftnet_jax.data.batches import eval_batches, train_batches
-from fftnet_jax.data.windows import EvalWindows, MaskedWindows, Recall, TokenWindows
+from fftnet_jax.data.windows import EvalWindows, TokenWindows
+from fftnet_jax.tasks.masked_tokens import MaskedWindows
+from fftnet_jax.tasks.recall import RecallRows
 
 PLAIN = TokenWindows(np.arange(50), 4)  # 46 windows; the first input tells which
 MASKED = MaskedWindows(PLAIN, 0.3, 99, 0)
@@ -86,4 +88,4 @@ def test_eval_batches_are_whole_and_of_one_shape(batch_size):
 
 
 def test_eval_batches_of_recall():
-    assert sum(batch["weights"].sum() for batch in eval_batches(Recall(7, 16, 2, 2, 0), 4)) == 7
+    assert sum(batch["weights"].sum() for batch in eval_batches(RecallRows(7, 16, 2, 2, 0), 4)) == 7

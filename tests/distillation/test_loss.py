@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fftnet_jax.config import load_config
-from fftnet_jax.data import load_dataset
 from fftnet_jax.distillation import Distillation, build_guide, fold, kl_full, kl_top_k
 from fftnet_jax.models import build_model
 from fftnet_jax.ops.cross_entropy import linear_sums
 from fftnet_jax.runs.folder import read_metrics
 from fftnet_jax.runs.opening import fresh_params, resolve_sizes
+from fftnet_jax.tasks import load_dataset
 from fftnet_jax.training import train
 from fftnet_jax.training.step import make_gradients
 
@@ -249,7 +249,7 @@ import numpy as np
 
 jax.config.update("jax_num_cpu_devices", 8)
 from fftnet_jax.config import load_config
-from fftnet_jax.data import load_dataset
+from fftnet_jax.tasks import load_dataset
 from fftnet_jax.distillation import build_guide
 from fftnet_jax.models import build_model
 from fftnet_jax.runs.opening import fresh_params, resolve_sizes

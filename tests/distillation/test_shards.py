@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from fftnet_jax.config import load_config
-from fftnet_jax.data import load_dataset
 from fftnet_jax.distillation import load_teacher, shards
 from fftnet_jax.distillation.manifest import read_manifest
 from fftnet_jax.distillation.targets import ShardGuide, build_guide
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.runs.folder import read_metrics
+from fftnet_jax.tasks import load_dataset
 from fftnet_jax.training import train
 
 

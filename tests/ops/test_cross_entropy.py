@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fftnet_jax.ops.cross_entropy import linear_token_sums
-from fftnet_jax.training.loss import token_sums
+from fftnet_jax.tasks.sums import token_sums
 
 
 def full_token_sums(x_BND, weight, bias_V, targets_BN, weights_BN, vocab_axis):
@@ -82,9 +82,7 @@ def test_the_definition_has_derivatives_of_every_kind():
     assert_close((jax.hessian(loss)(x), jax.jvp(loss, (x,), (x,))), (jax.hessian(full)(x), jax.jvp(full, (x,), (x,))))
 
 
-@pytest.mark.parametrize(
-    ("vocab", "vocab_axis", "size"), [(65, 1, 80), (80, 1, 80), (65, 0, 80), (4097, 0, 4112)]
-)
+@pytest.mark.parametrize(("vocab", "vocab_axis", "size"), [(65, 1, 80), (80, 1, 80), (65, 0, 80), (4097, 0, 4112)])
 def test_rows_of_logits_are_padded_to_whole_cache_lines(vocab, vocab_axis, size):
     x, weight, bias, targets, weights = problem(3, 11, 16, vocab, vocab_axis)
     gradient = jax.jit(jax.grad(lambda w: linear_token_sums(x, w, bias, targets, weights, vocab_axis)["loss"]))

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from fftnet_jax.errors import ConfigError
+from fftnet_jax.runs.checkpoints import Checkpoints
+from fftnet_jax.runs.folder import RunFolder
 from fftnet_jax.runs.lock import Lock
-from fftnet_jax.training import Diverged, Interrupted, StorageError, load, train
-from fftnet_jax.training import loop as loop_module
+from fftnet_jax.tasks import load_dataset
+from fftnet_jax.training import Callback, Diverged, Interrupted, StorageError, load, loop, setup, train
 
 ROOT = Path(__file__).parents[2]
 MUON = (
@@ -31,14 +33,14 @@ MUON = (
 KILLED = """
 import os, signal, sys
 import train
-from fftnet_jax.training.loop import Run
-log_step = Run._log_step
-def log_and_die(self, step, *args, **kwargs):
-    log_step(self, step, *args, **kwargs)
-    if step == 22:
-        self.checkpoints.wait()
-        os.kill(os.getpid(), signal.SIGKILL)
-Run._log_step = log_and_die
+from fftnet_jax.training import Callback, loop
+class Death(Callback):
+    def report(self, run, done):
+        if done.step == 22:
+            run.checkpoints.wait()
+            os.kill(os.getpid(), signal.SIGKILL)
+standard_callbacks = loop.standard_callbacks
+loop.standard_callbacks = lambda run: [*standard_callbacks(run), Death()]
 train.main(sys.argv[1:])
 """
 
@@ -89,22 +91,20 @@ def test_killed_run_goes_on_as_if_nothing_happened(fixture, overrides, experimen
     assert not half.exists()
 
 
-def test_interrupted_run_goes_on_as_if_nothing_happened(trained, tiny, tmp_path, monkeypatch):
+def test_interrupted_run_goes_on_as_if_nothing_happened(trained, tiny, tmp_path):
     plan = {13: signal.SIGINT, 30: signal.SIGTERM}
-    log_step = loop_module.Run._log_step
 
-    def log_and_signal(self, step, *args, **kwargs):
-        log_step(self, step, *args, **kwargs)
-        if step in plan:
-            os.kill(os.getpid(), plan.pop(step))
+    class Signals(Callback):
+        def after_step(self, run, done):
+            if done.step in plan:
+                os.kill(os.getpid(), plan.pop(done.step))
 
-    monkeypatch.setattr(loop_module.Run, "_log_step", log_and_signal)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     folder = tmp_path / "run"
     # Step 13 is reported while 14 is under way. 30 evaluates and is reported in place: the signal counts for step 31.
     for step, overrides in ((14, ("training.log_every=3",)), (31, ())):
         with pytest.raises(Interrupted, match=f"after step {step}, saved"):
-            train(tiny(*overrides, "training.log_every=2"), folder)
+            train(tiny(*overrides, "training.log_every=2"), folder, callbacks=[Signals()])
         assert (folder / "checkpoints" / str(step)).is_dir()
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     train(tiny(), folder)
@@ -201,14 +201,18 @@ def test_divergence_stops_with_a_diagnosis_and_keeps_good_parameters(tiny, tmp_p
     assert (place / "state").is_dir()
 
 
-def test_step_compiles_once_and_steps_are_counted_exactly(tiny, tmp_path, monkeypatch):
-    runs = []
-    close = loop_module.Run.close
-    monkeypatch.setattr(loop_module.Run, "close", lambda run: (runs.append(run), close(run)))
-    train(tiny("training.num_steps=5", "training.eval_every=0", "training.checkpoint_every=0"), tmp_path / "run")
-    (run,) = runs
-    assert run.train_step._cache_size() == 1
-    assert int(run.state.step) == 5
+class Keeper(Callback):
+    """Keeps the run to look at."""
+
+    def after_run(self, run, figures):
+        self.run = run
+
+
+def test_step_compiles_once_and_steps_are_counted_exactly(tiny, tmp_path):
+    keeper, steps = Keeper(), ("training.num_steps=5", "training.eval_every=0", "training.checkpoint_every=0")
+    train(tiny(*steps), tmp_path / "run", callbacks=[keeper])
+    assert keeper.run.setup.train_step._cache_size() == 1
+    assert int(keeper.run.state.step) == 5
     rows = rows_of(tmp_path / "run")
     assert [row["step"] for row in rows] == [2, 4, 5]
     assert [row["step"] for row in rows if "val/loss" in row] == [5]
@@ -216,26 +220,24 @@ def test_step_compiles_once_and_steps_are_counted_exactly(tiny, tmp_path, monkey
 
 
 def test_epochs_become_steps(tiny):
-    from fftnet_jax.data import load_dataset
-
     config = tiny("training.num_epochs=1.5", "training.eval_every_epochs=0.5", "data.stride=16")
     dataset = load_dataset(config.data)
     per_epoch = len(dataset.train) // 4
-    training = loop_module.resolve(config, dataset).training
+    training = setup.resolve(config, dataset).training
     assert training.num_steps == round(1.5 * per_epoch)
     assert training.eval_every == round(0.5 * per_epoch)
 
 
 def test_a_spike_is_skipped_and_counted(tiny, tmp_path, monkeypatch):
-    make = loop_module.train_batches
+    make = setup.train_batches
 
     def spiked(*args):  # the targets of step 28 come from nowhere
         for step, batch in enumerate(make(*args), 1):
             yield {**batch, "targets": 0 * batch["targets"] + 24} if step == 28 else batch
 
-    monkeypatch.setattr(loop_module, "train_batches", spiked)
-    monkeypatch.setattr(loop_module.Checkpoints, "save", lambda *_: None)
-    monkeypatch.setattr(loop_module.Run, "finish", lambda run: run.state)
+    monkeypatch.setattr(setup, "train_batches", spiked)
+    monkeypatch.setattr(Checkpoints, "save", lambda *_: None)
+    monkeypatch.setattr(loop, "finish", lambda run, callbacks: run.state)
     steps = ("training.num_steps=30", "training.eval_every=0", "training.checkpoint_every=0", "training.log_every=1")
     for limit, skipped in ((0.5, 1), (0, 0)):
         state = train(tiny(*steps, f"training.max_spike={limit}"), tmp_path / str(limit))
@@ -256,7 +258,7 @@ def test_second_live_run_is_refused_and_a_dead_one_blocks_nobody(tiny, tmp_path)
 
 def test_full_disk_is_one_line_and_what_was_saved_stays(trained, tiny, tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    add, full = loop_module.RunFolder.add_metrics, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    add, full = RunFolder.add_metrics, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def add_until_full(self, row):
         if row["step"] == 22:
@@ -265,7 +267,7 @@ def test_full_disk_is_one_line_and_what_was_saved_stays(trained, tiny, tmp_path,
             raise full
         add(self, row)
 
-    monkeypatch.setattr(loop_module.RunFolder, "add_metrics", add_until_full)
+    monkeypatch.setattr(RunFolder, "add_metrics", add_until_full)
     with pytest.raises(StorageError, match="run can't be written: No space left on device"):
         train(tiny(), folder)
     monkeypatch.undo()

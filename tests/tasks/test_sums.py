@@ -5,8 +5,8 @@ import pytest
 from fftnet_jax.config import ModelConfig
 from fftnet_jax.models import build_model
 from fftnet_jax.runs.opening import fresh_params
-from fftnet_jax.training import loss
-from fftnet_jax.training.loss import make_token_sums, token_sums
+from fftnet_jax.tasks import sums
+from fftnet_jax.tasks.sums import model_sums, token_sums
 
 
 def test_sums_are_over_tokens_of_weight_one():
@@ -17,10 +17,10 @@ def test_sums_are_over_tokens_of_weight_one():
     for b, n in np.argwhere(weights):
         loss += np.log(np.exp(logits[b, n].astype(np.float64)).sum()) - logits[b, n, targets[b, n]]
         correct += logits[b, n].argmax() == targets[b, n]
-    sums = token_sums(logits, targets, weights)
-    np.testing.assert_allclose(sums["loss"], loss, rtol=1e-5)
-    assert sums["correct"] == correct
-    assert sums["count"] == weights.sum()
+    found = token_sums(logits, targets, weights)
+    np.testing.assert_allclose(found["loss"], loss, rtol=1e-5)
+    assert found["correct"] == correct
+    assert found["count"] == weights.sum()
 
 
 HEADS = [
@@ -41,16 +41,14 @@ def test_a_large_vocabulary_changes_nothing(head, monkeypatch):
     batch = {"inputs": ids[0], "targets": ids[1], "weights": rng.integers(0, 2, (4, 6)).astype(np.float32)}
 
     def gradients():
-        sums_of = make_token_sums(model)
-
         def loss_of(params):
-            sums = sums_of(params, batch, deterministic=False, rngs={"dropout": jax.random.key(1)})
-            return sums["loss"], sums
+            total = model_sums(model, params, batch, deterministic=False, rngs={"dropout": jax.random.key(1)})
+            return total["loss"], total
 
-        return jax.jit(jax.value_and_grad(loss_of, has_aux=True))(params), sums_of(params, batch)
+        return jax.jit(jax.value_and_grad(loss_of, has_aux=True))(params), model_sums(model, params, batch)
 
     whole = gradients()
-    monkeypatch.setattr(loss, "LARGE_VOCABULARY", 61)
-    monkeypatch.setattr(loss, "token_sums", None)  # must not be called any more
+    monkeypatch.setattr(sums, "LARGE_VOCABULARY", 61)
+    monkeypatch.setattr(sums, "token_sums", None)  # must not be called any more
     for a, b in zip(jax.tree.leaves(gradients()), jax.tree.leaves(whole), strict=True):
         assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from fftnet_jax import tokenizers
 from fftnet_jax.config import DataConfig
-from fftnet_jax.data import datasets
-from fftnet_jax.data.datasets import load_dataset, split_bounds
-from fftnet_jax.data.windows import MaskedWindows
+from fftnet_jax.data.splits import split_bounds
+from fftnet_jax.tasks import language_modelling, load_dataset
+from fftnet_jax.tasks.masked_tokens import MaskedWindows
 
 TEXT = "".join(chr(0x4E00 + i) for i in range(1000))  # every character once: where a piece is from can't be mistaken
 SPLITS = ("train", "validation", "test")
@@ -165,7 +165,7 @@ class CountingTokenizer(tokenizers.ByteTokenizer):
 
 @pytest.mark.parametrize("damage", ("cut", "flipped", "empty", "other"))
 def test_slow_tokenizers_are_cached(config, cache, monkeypatch, damage):
-    monkeypatch.setattr(datasets, "get_tokenizer", lambda name, text: CountingTokenizer())
+    monkeypatch.setattr(language_modelling, "get_tokenizer", lambda name, text: CountingTokenizer())
     CountingTokenizer.calls = 0
     first = load_dataset(config)
     assert CountingTokenizer.calls == 3 and len(list((cache / "tokens").iterdir())) == 3
@@ -190,7 +190,7 @@ def test_slow_tokenizers_are_cached(config, cache, monkeypatch, damage):
 
 
 def test_cache_that_cannot_be_written(config, cache, monkeypatch):
-    monkeypatch.setattr(datasets, "get_tokenizer", lambda name, text: CountingTokenizer())
+    monkeypatch.setattr(language_modelling, "get_tokenizer", lambda name, text: CountingTokenizer())
     cache.write_text("a file where the folder should be")
     assert len(load_dataset(config).train.tokens) == 2400
 

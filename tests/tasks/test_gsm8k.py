@@ -11,8 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fftnet_jax.config import DataConfig
-from fftnet_jax.data import eval_batches, gsm8k, load_dataset, train_batches
-from fftnet_jax.data.gsm8k import PackedProblems, Problem, ProblemRows, encode_problems, read_problems, split_problems
+from fftnet_jax.data import (
+    PackedProblems,
+    Problem,
+    ProblemRows,
+    encode_problems,
+    eval_batches,
+    read_problems,
+    split_problems,
+    train_batches,
+)
+from fftnet_jax.tasks import gsm8k, load_dataset
 from fftnet_jax.tokenizers import ByteTokenizer
 
 SPLITS = ("train", "validation", "test")

@@ -1,10 +1,13 @@
+import errno
+import os
 import threading
 
 import numpy as np
+import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from fftnet_jax.runs.folder import RunFolder
-from fftnet_jax.training.logger import Logger
+from fftnet_jax.errors import StorageError
+from fftnet_jax.training.board import Board
 
 
 def events_of(folder):
@@ -37,12 +40,12 @@ def test_tensorboard_holds_scalars_histograms_text_and_pictures(trained):
 
 
 def test_numbers_that_are_not_finite_are_left_out(tmp_path):
-    logger = Logger(RunFolder(tmp_path), 10, 0)
-    logger.write({"step": 1, "train/loss": float("nan"), "val/loss": None})
-    logger.histograms("parameters", {"w": np.array([np.nan, 1.0]), "b": np.ones(3)}, 1)
+    board = Board(tmp_path, 0)
+    board.scalars({"step": 1, "train/loss": float("nan"), "val/loss": None})
+    board.histograms("parameters", {"w": np.array([np.nan, 1.0]), "b": np.ones(3)}, 1)
     threads = threading.active_count()
-    logger.close()
-    logger.close()
+    board.close()
+    board.close()
     assert threading.active_count() < threads
     tags = {value.tag for event in events_of(tmp_path) for value in event.summary.value}
     assert tags == {"train/loss", "parameters/b"}
@@ -50,20 +53,19 @@ def test_numbers_that_are_not_finite_are_left_out(tmp_path):
 
 def test_resumed_run_hides_what_was_written_after_its_checkpoint(tmp_path):
     for start in (0, 4):
-        logger = Logger(RunFolder(tmp_path), 10, start)
-        logger.close()
+        Board(tmp_path, start).close()
     assert sorted(event.step for event in events_of(tmp_path) if event.HasField("session_log")) == [1, 5]
 
 
-def test_speed_leaves_pauses_out(tmp_path, monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("fftnet_jax.training.logger.time.monotonic", lambda: now[0])
-    logger = Logger(RunFolder(tmp_path), 10, 0)
-    now[0] = 2.0
-    with logger.pause():
-        now[0] = 50.0
-    now[0] = 52.0
-    assert logger.speed(4, 100) == 100.0
-    now[0] = 53.0
-    assert logger.speed(6, 100) == 200.0
-    logger.close()
+def test_a_full_disk_is_said_at_the_next_row(tmp_path):
+    board = Board(tmp_path, 0)
+
+    def fail():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writer = threading.Thread(target=fail)
+    writer.start()
+    writer.join()
+    with pytest.raises(StorageError, match="TensorBoard's files can't be written in .*: No space left on device"):
+        board.check()
+    board.close()
