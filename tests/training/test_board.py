@@ -66,6 +66,6 @@ def test_a_full_disk_is_said_at_the_next_row(tmp_path):
     writer = threading.Thread(target=fail)
     writer.start()
     writer.join()
-    with pytest.raises(StorageError, match="TensorBoard's files can't be written in .*: No space left on device"):
+    with pytest.raises(StorageError, match=r"TensorBoard's files can't be written in .*: No space left on device"):
         board.check()
     board.close()
