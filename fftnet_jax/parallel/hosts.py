@@ -104,7 +104,7 @@ def _not_found(party: Party, start: float) -> str:
 
 @contextlib.contextmanager
 def _refused_after(start: float, party: Party):
-    """Where JAX's client aborts inside, with pages of a trace, as it does after `JOIN` seconds: one line and status 2."""
+    """Where JAX's client aborts inside, as it does after `JOIN` seconds: one line and status 2, not its trace."""
     sys.stderr.flush()
     libc, stderr = ctypes.CDLL(None), os.dup(2)
 
