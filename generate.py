@@ -11,6 +11,7 @@ from fftnet_jax.config import LARGEST, Arguments
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.generation import Sampling, generate, read_prompts, stream_text
 from fftnet_jax.runs.opening import load_decoder
+from fftnet_jax.signals import leaving
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -70,7 +71,19 @@ def write_text(run, prompts: list[str], args, how) -> int:
 
 def main(argv: list[str]) -> int:
     try:
-        args = parse(argv)
+        with leaving(lambda: "\nstopped"):
+            return answer(argv)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+
+
+def answer(argv: list[str]) -> int:
+    args = parse(argv)
+    try:
         how = Sampling(args.temperature, args.top_k, args.top_p)
         run = load_decoder(args.workdir, args.checkpoint, args.untrained)
         prompts = read_prompts(args.prompt, args.prompt_file)
@@ -79,12 +92,6 @@ def main(argv: list[str]) -> int:
         print(f"{run.describe()}; {how}, seed {args.seed}", file=sys.stderr)
         start = time.monotonic()
         count = write_text(run, prompts, args, how)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # the reader, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
         return 0

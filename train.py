@@ -9,8 +9,21 @@ from fftnet_jax.config.command_line import parse_config, run_command
 
 
 def main(argv: list[str]) -> int:
-    # Ctrl-C gets as far as here outside the steps, or when it is pressed twice.
-    return run_command(lambda: run(*parse(argv)), "stopped; the same command goes on from the last checkpoint")
+    folders = []
+
+    def action():
+        config, args = parse(argv)
+        folders.append(workdir := args.workdir or Path("runs") / Path(args.config).stem)
+        return run(config, args, workdir)
+
+    # Ctrl-C gets as far as here outside the steps.
+    return run_command(action, lambda: stopped(folders))
+
+
+def stopped(folders: list) -> str:
+    from fftnet_jax.runs.folder import RunFolder
+
+    return RunFolder(folders[0]).after_stop() if folders else "stopped"
 
 
 def parse(argv: list[str]):
@@ -36,7 +49,7 @@ def parse(argv: list[str]):
     return config, args
 
 
-def run(config, args) -> int:
+def run(config, args, workdir) -> int:
     from fftnet_jax.parallel.hosts import join, party
     from fftnet_jax.training import (
         Diverged,
@@ -50,7 +63,7 @@ def run(config, args) -> int:
     if several:
         join(several)
     try:
-        train(config, args.workdir or Path("runs") / Path(args.config).stem, args.accept_changes)
+        train(config, workdir, args.accept_changes)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 130

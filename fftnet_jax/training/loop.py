@@ -163,6 +163,7 @@ class Run:
             if _due(step, t.histogram_every):
                 self._log_histograms(batch, step)
             self.state, metrics = self.train_step(self.state, batch, self.teacher)
+            interrupt.arm()  # the first step is compiled
             if pending:
                 self._log_step(*pending)
             pending = (step, metrics, batch)
