@@ -95,6 +95,10 @@ END_TO_END = [
     (["train.py", "--config", "EXPERIMENT", "--config.mesh.data=0"], ["mesh.data", "at least 1", "0"]),
     (["train.py", "--config", "EXPERIMENT", "--coordinator", "here:1"], ["--num_processes", "--process_id", "set"]),
     (
+        ["train.py", "--config", "EXPERIMENT", "--distributed"],
+        ["--distributed finds no Slurm, GKE, Open MPI or TPU pod environment; name", "--coordinator HOST:PORT"],
+    ),
+    (
         ["train.py", "--config", "EXPERIMENT", "--coordinator", "here", "--num_processes=2", "--process_id=0"],
         ["--coordinator must be HOST:PORT", "'here'"],
     ),

@@ -7,8 +7,7 @@ import time
 
 import numpy as np
 
-from fftnet_jax.config import LARGEST, Arguments
-from fftnet_jax.errors import ConfigError
+from fftnet_jax.config import LARGEST, Arguments, run_command
 from fftnet_jax.generation import Sampling, generate, read_prompts, stream_text
 from fftnet_jax.runs.opening import load_decoder
 
@@ -70,24 +69,22 @@ def write_text(run, prompts: list[str], args, how) -> int:
 
 def main(argv: list[str]) -> int:
     try:
-        args = parse(argv)
-        how = Sampling(args.temperature, args.top_k, args.top_p)
-        run = load_decoder(args.workdir, args.checkpoint, args.untrained)
-        prompts = read_prompts(args.prompt, args.prompt_file)
-        for prompt in prompts:
-            run.tokenizer.encode(prompt)  # all are checked before the first is continued
-        print(f"{run.describe()}; {how}, seed {args.seed}", file=sys.stderr)
-        start = time.monotonic()
-        count = write_text(run, prompts, args, how)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+        return run_command(lambda: answer(parse(argv)), "\nstopped")
     except BrokenPipeError:  # the reader, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it ends
         return 0
+
+
+def answer(args: argparse.Namespace) -> int:
+    """Prints the continuations, and how long they took."""
+    how = Sampling(args.temperature, args.top_k, args.top_p)
+    run = load_decoder(args.workdir, args.checkpoint, args.untrained)
+    prompts = read_prompts(args.prompt, args.prompt_file)
+    for prompt in prompts:
+        run.tokenizer.encode(prompt)  # all are checked before the first is continued
+    print(f"{run.describe()}; {how}, seed {args.seed}", file=sys.stderr)
+    start = time.monotonic()
+    count = write_text(run, prompts, args, how)
     seconds = time.monotonic() - start
     print(f"{count} tokens in {seconds:.1f} s, {count / seconds:,.0f} tokens/s, compilation included", file=sys.stderr)
     return 0

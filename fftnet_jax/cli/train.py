@@ -6,12 +6,20 @@ from pathlib import Path
 
 from fftnet_jax.config.command_line import parse_config, run_command
 from fftnet_jax.parallel.hosts import join, party
+from fftnet_jax.runs.folder import RunFolder
 from fftnet_jax.training import Diverged, HostLost, Interrupted, StorageError, train
 
 
 def main(argv: list[str]) -> int:
-    # Ctrl-C gets as far as here outside the steps, or when it is pressed twice.
-    return run_command(lambda: run(*parse(argv)), "stopped; the same command goes on from the last checkpoint")
+    folders = []
+
+    def action():
+        config, args = parse(argv)
+        folders.append(_workdir(args))
+        return run(config, args)
+
+    # Ctrl-C gets as far as here outside the steps.
+    return run_command(action, lambda: RunFolder(folders[0]).after_stop() if folders else "stopped")
 
 
 def parse(argv: list[str]):
@@ -41,7 +49,7 @@ def run(config, args) -> int:
     if several:
         join(several)
     try:
-        train(config, args.workdir or Path("runs") / Path(args.config).stem, args.accept_changes)
+        train(config, _workdir(args), args.accept_changes)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 130
@@ -52,3 +60,7 @@ def run(config, args) -> int:
         print(f"error: {error}", file=sys.stderr, flush=True)
         os._exit(1)  # an orderly end would wait for the one that is gone
     return 0
+
+
+def _workdir(args) -> Path:
+    return Path(args.workdir or Path("runs") / Path(args.config).stem)
