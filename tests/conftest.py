@@ -16,6 +16,7 @@ from fftnet_jax.errors import ConfigError
 from fftnet_jax.models.llama import Teacher
 from fftnet_jax.models.llama_config import read_config
 
+jax.config.update("jax_num_cpu_devices", 8)  # before JAX is used; `devices` shows them
 hypothesis.settings.register_profile("short", max_examples=8, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("short")
 
@@ -36,6 +37,31 @@ def pure_computation(request):
         return
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         yield
+
+
+every_device = jax.devices
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_device():
+    """As on a machine with one device, until a test asks for more of them with `devices`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda backend=None: every_device(backend)[:1])
+        yield
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    """`devices(4)`: from here on as on a machine with that many devices, at most 8; gives them."""
+
+    def show(count):
+        found = every_device()[:count]
+        if len(found) < count:
+            pytest.skip(f"{len(found)} devices, not {count}")
+        monkeypatch.setattr(jax, "devices", lambda backend=None: found)
+        return found
+
+    return show
 
 
 @pytest.fixture(scope="session", autouse=True)
