@@ -40,13 +40,6 @@ def problems(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
-    """A folder with a tiny Qwen2 that reads bytes."""
-    write_teacher = module(Path(__file__).parent / "distillation" / "conftest.py").write_teacher
-    return write_teacher(tmp_path_factory.mktemp("teacher"))
-
-
 @pytest.fixture
 def vocabulary(monkeypatch):
     """`vocabulary(there)`: whether GPT-2's can be had."""
@@ -106,10 +99,10 @@ def test_there_are_experiments():
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_experiment_trains(file, text_file, problems, teacher, vocabulary, tmp_path, capsys):
+def test_experiment_trains(file, text_file, problems, teacher_folder, vocabulary, tmp_path, capsys):
     vocabulary(there=False)
     config = load_config(str(file))
-    config = shrunk(config, tmp_path, text_file.read_text(encoding="utf-8"), problems, teacher)
+    config = shrunk(config, tmp_path, text_file.read_text(encoding="utf-8"), problems, teacher_folder)
     if config.distillation.shards:
         assert write(config) == 0
     figures = train(config, tmp_path / "run")
