@@ -1,4 +1,4 @@
-"""The command lines of the benchmarks: bad input ends with one line and exit status 2, as that of train.py."""
+"""The command lines here and in studies and reliability: bad input is one line and exit status 2, as in train.py."""
 
 import argparse
 import re
@@ -33,9 +33,9 @@ def pattern(text: str) -> str:
     return text
 
 
-def run(main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> int:
-    """The exit status of `main`."""
-    return run_command(lambda: main(sys.argv[1:] if argv is None else argv) or 0, "stopped")
+def run(main: Callable[[list[str]], int | None], argv: list[str] | None = None, stopped: str = "stopped") -> int:
+    """The exit status of `main`; `stopped` is what Ctrl-C makes it say."""
+    return run_command(lambda: main(sys.argv[1:] if argv is None else argv) or 0, stopped)
 
 
 def _number(text, kind, wanted, good):

@@ -2,14 +2,14 @@
 
 There it is built (inputs, parameters, compilation), then the process's high-water mark is reset, then it
 runs twice. Reported is what it held before plus what the resident set grew by; on an accelerator, the
-peak of the device's allocator.
+peak of the device's allocator. As a program: `python -m benchmarks.memory MODULE CASE CONTENDER ARGUMENTS`.
 """
 
 import argparse
 import ctypes
 import gc
+import importlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -17,25 +17,27 @@ from pathlib import Path
 
 import jax
 
-from benchmarks.apart import ROOT, built, command
-
+ROOT = Path(__file__).resolve().parent.parent
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def peak_memory(
-    module: str, case: str, contender: str, args: argparse.Namespace, environment: dict[str, str] | None = None
-) -> int | None:
+def peak_memory(module: str, case: str, contender: str, args: argparse.Namespace) -> int | None:
     """Bytes, or None where the system can't tell (not Linux), or where the process failed, which it prints.
 
-    `environment` is added to that of the process; for the rest see `benchmarks.apart.command`.
+    The process calls `cases(args)` of the module, see `benchmarks.timing.Case`; `args` must be plain values.
     """
-    started = command("benchmarks.memory", module, case, contender, args)
-    environment = {**os.environ, **(environment or {})}
-    done = subprocess.run(started, capture_output=True, text=True, cwd=ROOT, env=environment)
+    command = [sys.executable, "-m", "benchmarks.memory", module, case, contender, json.dumps(vars(args))]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         print(f"no peak memory of {contender!r} in {case!r}: {(done.stderr.splitlines() or [done.returncode])[-1]}")
         return None
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def built(module: str, case: str, contender: str, args: str):
+    """The contender that a command names."""
+    cases = importlib.import_module(module).cases(argparse.Namespace(**json.loads(args)))
+    return next(found for found in cases if found.name == case).contenders[contender]()
 
 
 def growth(contender) -> int | None:
@@ -74,4 +76,4 @@ def _kibibytes(field):
 
 
 if __name__ == "__main__":
-    print(json.dumps(growth(built(sys.argv[1:]))))
+    print(json.dumps(growth(built(*sys.argv[1:]))))

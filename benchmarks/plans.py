@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from benchmarks import command_line
 from benchmarks.timing import Case, benchmark, forward_backward, random_input
+from fftnet_jax.ops.stft_plan import FORMS
 from fftnet_jax.spectral import STFTPlan, causal_stft, plan_stft
-from fftnet_jax.spectral.plan import FORMS
 
 GRID = (  # B, N, D, W
     (8, 256, 256, 32),

@@ -14,12 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("mixers", "scaling", "plans", "train_step", "loss", "decode", "teacher")
 HEADER = """# Benchmarks
 
-Contenders of a table took turns, in one process but for train steps "as train.py runs it"; `ratio` is the median of the
-round-by-round ratios to the row whose ratio is 1, so a slow spell of the machine meets all of them. A turn starts with
-a call that is not timed, unless it takes 8 s (24 s for train steps), which would pay for what the contender before left
-in caches and memory. The table of scaling has that only ahead of calls under half a second, those from before
-2026-11-26 nowhere. Peak memory is that of a process of its own: what existed before the work plus what the work added.
-Rows with "torch" need `pip install -e '.[peers]'`.
+Contenders of a table took turns in one process; `ratio` is the median of the round-by-round ratios to the row whose
+ratio is 1, so a slow spell of the machine meets all of them. A turn starts with a call that is not timed, unless it
+takes 8 s (24 s for train steps), which would pay for what the contender before left in caches and memory. The table of
+scaling has that only ahead of calls under half a second, those from before 2026-11-26 nowhere. Train steps "as train.py
+runs it" ran in a process of their own with larger pages of memory, which `train.py` asked for until 2026-11-26; they
+are to be measured again. Peak memory is that of a process of its own: what existed before the work plus what the work
+added. Rows with "torch" need `pip install -e '.[peers]'`.
 
 This page is written by `python -m benchmarks.report` from `benchmarks/results/`. No accelerator was at hand: there are
 no such rows.

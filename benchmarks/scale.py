@@ -8,15 +8,26 @@ program what each device holds and sends. Beside each figure stands the formula 
 them. Times are lower bounds: peak rates of the data sheets, nothing else measured.
 """
 
-import json
 import math
 import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from fftnet_jax.config.command_line import parse_config, run_command
+import jax
+import jax.numpy as jnp
+
+from benchmarks import command_line
+from benchmarks.hlo import traffic
+from benchmarks.timing import write_json
+from fftnet_jax.config.command_line import parse_config
 from fftnet_jax.errors import ConfigError
+from fftnet_jax.models import build_model
+from fftnet_jax.parallel.mesh import batch_sharding, build_mesh, check_divisible
+from fftnet_jax.runs.opening import resolve_sizes
+from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
+from fftnet_jax.training.state import state_shapes
+from fftnet_jax.training.step import make_train_step
 
 # Per chip, from the makers' data sheets: bfloat16 FLOP/s, bytes of memory, bytes/s of memory, bytes/s that it can send
 # to others of 256 (TPUs: half of the two-way rate of the links; GPUs: 200 and 400 Gbit/s of network each).
@@ -31,15 +42,6 @@ CHIPS = {
 
 def compile_step(config, mesh):
     """The compiled train step of a configuration on a mesh, and the shapes of its state, nothing allocated."""
-    import jax
-    import jax.numpy as jnp
-
-    from fftnet_jax.models import build_model
-    from fftnet_jax.parallel.mesh import batch_sharding
-    from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
-    from fftnet_jax.training.state import state_shapes
-    from fftnet_jax.training.step import make_train_step
-
     t, model = config.training, build_model(config.model)
     optimizer = build_optimizer(t, learning_rate_schedule(t, t.num_steps, t.num_steps))
     state = state_shapes(model, optimizer, config.seed, mesh)
@@ -53,8 +55,6 @@ def compile_step(config, mesh):
 
 def measured(config, mesh) -> dict:
     """What the compiled step holds and sends, in bytes a device."""
-    from benchmarks.hlo import traffic
-
     program, state = compile_step(config, mesh)
     memory = program.memory_analysis()
     layers = config.model.num_layers
@@ -66,7 +66,7 @@ def measured(config, mesh) -> dict:
         working = compile_step(replace(config, model=alone), mesh)[0].memory_analysis().temp_size_in_bytes
         saved = (layers - 1) * _tokens(config, mesh) * config.model.width * _bytes(config)
     return {
-        "parameters": sum(leaf.size for leaf in _leaves(state.params)),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "state": memory.argument_size_in_bytes,
         "working": working,
         "saved": saved,
@@ -119,7 +119,7 @@ def predicted(config, mesh, split: dict) -> dict:
     }
 
 
-def rooflines(config, mesh, found: dict, formulas: dict) -> dict:
+def rooflines(config, found: dict, formulas: dict) -> dict:
     """For each chip: the least seconds of a step's arithmetic, memory and network traffic, and whether it fits."""
     sent = sum(formulas[kind][1] for kind in found["traffic"])
     memory = found["state"] + found["working"] + found["saved"]
@@ -179,16 +179,8 @@ def _bytes(config) -> int:
     return 2 if config.model.dtype == "bfloat16" else 4
 
 
-def _leaves(tree):
-    import jax
-
-    return jax.tree_util.tree_leaves(tree)
-
-
 def _split(params) -> dict:
     """Numbers of parameters: split ones in blocks and elsewhere, whole ones, and those of the blocks' dense kernels."""
-    import jax
-
     counts = dict.fromkeys(("blocks", "others", "whole", "kernels"), 0)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         in_block = path[0].key.startswith("blocks")
@@ -198,7 +190,7 @@ def _split(params) -> dict:
     return counts
 
 
-def run(argv) -> int:
+def main(argv=None) -> None:
     def add(parser):
         parser.add_argument("--devices", type=int, default=256, metavar="N", help="how many, none of which need exist")
         parser.add_argument("--output", metavar="FILE", help="also write the figures there, as JSON")
@@ -210,31 +202,21 @@ def run(argv) -> int:
         raise ConfigError("model.vocab_size must be set, as no data are read, got 0")
     if args.output and not Path(args.output).resolve().parent.is_dir():
         raise ConfigError(f"--output must be a file in a folder that is there, got {args.output}")
-    import jax
-
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", args.devices)
-    from fftnet_jax.parallel.mesh import build_mesh, check_divisible
-    from fftnet_jax.runs.opening import resolve_sizes
-
     config = resolve_sizes(config, config.model.vocab_size)
     mesh = build_mesh(config.mesh)
     check_divisible(config, mesh)
     print(f"compiling the train step for {mesh.size} devices", file=sys.stderr, flush=True)
     found = measured(config, mesh)
     formulas = predicted(config, mesh, found["split"])
-    chips = rooflines(config, mesh, found, formulas)
+    chips = rooflines(config, found, formulas)
     print(report(config, mesh, found, formulas, chips))
     if args.output:
         values = {"jax": jax.__version__, "python": platform.python_version(), "mesh": dict(mesh.shape)}
         values |= {"found": found, "formulas": formulas, "chips": chips, "config": args.config, "arguments": argv}
-        Path(args.output).write_text(json.dumps(values, indent=1) + "\n")
-    return 0
-
-
-def main(argv=None) -> int:
-    return run_command(lambda: run(sys.argv[1:] if argv is None else argv), "stopped")
+        write_json(Path(args.output), values)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command_line.run(main))

@@ -25,8 +25,8 @@ import jax.numpy as jnp
 from matplotlib.figure import Figure
 
 from benchmarks import command_line
-from benchmarks.apart import Apart
 from benchmarks.memory import peak_memory
+from fftnet_jax.files import write_atomic
 
 COLORS = {"torch": "#7f7f7f", "ours": "#08519c", "definition": "#6baed6", "attention": "#d94801"}
 
@@ -40,14 +40,12 @@ class Contender:
       pieces: equal pieces that one call does; all times are per piece.
       before: brings back the state ahead of each call, untimed.
       held: bytes that exist before a call (inputs, parameters, optimiser state); part of the peak memory.
-      close: ends what it holds outside of this process.
     """
 
     run: Callable[[], object]
     pieces: int = 1
     before: Callable[[], object] = lambda: None
     held: int = 0
-    close: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Case:
 
     name: str
     tokens: int
-    contenders: dict[str, Callable[[], Contender] | Apart]
+    contenders: dict[str, Callable[[], Contender]]
     reference: str = ""
     length: int | None = None
 
@@ -168,14 +166,17 @@ def cores() -> int:
 
 
 def write_json(path: Path, content: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    """Results, as the folders `results` hold them."""
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def log_log_picture(
-    path: Path, title: str, series: dict[str, dict], places: list, xlabel: str, ylabel: str = "milliseconds"
-) -> None:
-    """`series` maps a name to {x: seconds}, each x in `places`: numbers make lines, texts columns."""
+def times_picture(path: Path, title: str, tables: list[dict]) -> None:
+    """Median times of all cases: lines over lengths, or columns of cases that have none."""
+    series = {}
+    for table in tables:
+        for row in table["rows"]:
+            series.setdefault(row["name"], {})[table["length"] or table["name"]] = row["median"]
+    places = list(dict.fromkeys(table["length"] or table["name"] for table in tables))
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots()
     columns = isinstance(places[0], str)
@@ -184,24 +185,14 @@ def log_log_picture(
         color = next((color for word, color in COLORS.items() if word in name), None)
         style = {"color": color, "marker": "osD^vPX*"[index % 8], "linestyle": "none" if columns else "-"}
         axes.plot(xs, [seconds * 1e3 for seconds in points.values()], label=name, alpha=0.85, **style)
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel, yscale="log", xscale="linear" if columns else "log")
+    xlabel, xscale = ("", "linear") if columns else ("tokens per sequence", "log")
+    axes.set(title=title, xlabel=xlabel, ylabel="milliseconds", yscale="log", xscale=xscale)
     if columns:
         axes.set_xticks(range(len(places)), [place.replace(" ", "\n") for place in places], fontsize=7)
     axes.grid(alpha=0.3, which="both")
     figure.legend(fontsize=8, loc="outside right upper")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-
-
-def times_picture(path: Path, title: str, tables: list[dict]) -> None:
-    """Median times of all cases."""
-    series = {}
-    for table in tables:
-        for row in table["rows"]:
-            series.setdefault(row["name"], {})[table["length"] or table["name"]] = row["median"]
-    xlabel = "tokens per sequence" if all(table["length"] for table in tables) else ""
-    places = list(dict.fromkeys(table["length"] or table["name"] for table in tables))
-    log_log_picture(path, title, series, places, xlabel)
 
 
 PLACES = ("folder", "gsm8k")  # arguments that are paths, of no use on another machine
@@ -272,29 +263,11 @@ def _why_no_peers() -> str:
 
 def _run(module: str, case: Case, args: argparse.Namespace, rounds: int, turn: float) -> dict:
     reference = case.reference or next(iter(case.contenders))
-    made = {name: _make(module, case, name, args) for name in case.contenders}
-    rows = summary(in_turns(made, rounds, turn), reference)
-    for contender in made.values():
-        contender.close()
+    rows = summary(in_turns({name: make() for name, make in case.contenders.items()}, rounds, turn), reference)
     for row in rows:
-        row["peak_bytes"] = None if args.no_memory else _peak(module, case, row["name"], args)
+        row["peak_bytes"] = None if args.no_memory else peak_memory(module, case.name, row["name"], args)
     print_table(case.name, rows, case.tokens)
     return {"name": case.name, "tokens": case.tokens, "length": case.length, "reference": reference, "rows": rows}
-
-
-def _make(module, case, name, args):
-    make = case.contenders[name]
-    if not isinstance(make, Apart):
-        return make()
-    run, close = make.start(module, case.name, args)
-    return Contender(run, close=close)
-
-
-def _peak(module, case, name, args):
-    make = case.contenders[name]
-    if isinstance(make, Apart):
-        return peak_memory(module, case.name, make.of, args, make.environment)
-    return peak_memory(module, case.name, name, args)
 
 
 def random_input(*shape: int) -> jax.Array:

@@ -7,12 +7,10 @@
 Settings: `experiment`, one configuration with several mixers (ratios are to the last one); `original_b`, the
 causal STFT FNet from scratch (width 256, 4 layers, window 32, 50,257 tokens, batch 8 × 256); `original_a`,
 FFTNet's defaults (width 128, 4 layers, 100,277 tokens, batch 64 × 128). The originals' have these rows: ours, the same
-model with attention, ours in a process of its own whose memory comes in huge pages (as `train.py` runs it; Linux with
-glibc), and the original's computation in PyTorch. Random tokens, dropout as configured.
+model with attention, and the original's computation in PyTorch. Random tokens, dropout as configured.
 """
 
 import dataclasses
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -21,9 +19,7 @@ import jax
 import numpy as np
 
 from benchmarks import command_line
-from benchmarks.apart import Apart
 from benchmarks.timing import Case, Contender, benchmark, nbytes
-from fftnet_jax import huge_pages
 from fftnet_jax.config import Config, DataConfig, ModelConfig, TrainingConfig, load_config
 from fftnet_jax.models import build_model
 from fftnet_jax.parallel.mesh import build_mesh
@@ -33,7 +29,6 @@ from fftnet_jax.training.state import init_state
 from fftnet_jax.training.step import make_train_step
 
 ADAMW = {"learning_rate": 1e-4, "weight_decay": 0.01, "beta2": 0.999, "schedule": "constant"}
-HUGE = "ours, as train.py runs it"
 TINY = {"vocab_size": 64, "width": 8, "num_layers": 1, "max_length": 16, "window": 4, "filter_width": 8}
 
 
@@ -116,12 +111,9 @@ def _original(args, name, config):
         config = dataclasses.replace(config, data=data, model=dataclasses.replace(config.model, **model))
     attention = dataclasses.replace(config, model=dataclasses.replace(config.model, mixer="attention"))
     contenders = {"ours": partial(step_contender, config), "attention": partial(step_contender, attention)}
-    if huge_pages.can_help(os.environ):
-        contenders[HUGE] = Apart("ours", huge_pages.environment(os.environ))
     if args.peers:
         contenders["torch original"] = partial(_peer, config)
-    reference = HUGE if HUGE in contenders else "ours"
-    return Case(name, config.data.batch_size * config.data.length, contenders, reference)
+    return Case(name, config.data.batch_size * config.data.length, contenders)
 
 
 def _experiment(args):

@@ -29,9 +29,17 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+from matplotlib.figure import Figure
+
 from fftnet_jax.config import Config, default_config, load_config, to_dict
 from fftnet_jax.config.command_line import parse_config, run_command
 from fftnet_jax.errors import ConfigError
+from fftnet_jax.files import write_atomic
+from fftnet_jax.models import build_model
+from fftnet_jax.runs.folder import RunFolder, read_metrics
+from fftnet_jax.runs.opening import fresh_params
+from fftnet_jax.training import Diverged, Interrupted, train
 
 PUBLISHED = {  # shape → millions of parameters, final loss and minutes, as the original's paper prints them
     "512_3_2048_32": (57.47, 36.95, 4.56),
@@ -138,8 +146,6 @@ def parse(argv: list[str]) -> tuple[list[str], Path, Config]:
 
 def run(shapes: list[str], folder: Path, config: Config) -> int:
     """Trains what is not there yet, and reports after each shape; 1 where one diverged, 130 where it was stopped."""
-    from fftnet_jax.training import Diverged, Interrupted  # JAX's seconds of import, not spent on --help
-
     status = 0
     for number, shape in enumerate(shapes, 1):
         print(f"{shape}, {number} of {len(shapes)}", file=sys.stderr)
@@ -173,12 +179,6 @@ def of_shape(shape: str, config: Config) -> Config:
 
 def train_shape(shape: str, folder: Path, config: Config) -> None:
     """Trains a shape, from its last checkpoint on, and leaves its figures in its folder."""
-    import jax
-
-    from fftnet_jax.files import write_atomic
-    from fftnet_jax.runs.folder import read_metrics
-    from fftnet_jax.training import train
-
     workdir, config = folder / shape, of_shape(shape, config)
     seconds, start = _read_json(workdir / "seconds.json") or 0.0, time.monotonic()
     try:
@@ -197,8 +197,6 @@ def train_shape(shape: str, folder: Path, config: Config) -> None:
 
 def report(rows: list[Row], folder: Path) -> None:
     """Writes ablation.json, ablation.md and ablation.png."""
-    from fftnet_jax.files import write_atomic
-
     values = {"note": NOTE, "shapes": [row.to_dict() for row in rows]}
     write_atomic(folder / "ablation.json", (json.dumps(values, indent=1) + "\n").encode())
     write_atomic(folder / "ablation.md", f"{table(rows)}\n{NOTE}\n".encode())
@@ -219,8 +217,6 @@ def table(rows: list[Row]) -> str:
 
 def plot(rows: list[Row], path: Path) -> None:
     """Loss against parameters, ours and the original's side by side, a line a width_layers_ffn, its windows marked."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(12, 5), layout="constrained")
     ours, theirs = figure.subplots(1, 2, sharex=True)
     families = {}
@@ -254,12 +250,6 @@ def _line(axes, shapes: list[str], points: list[tuple[float, float]], style: dic
 
 
 def _parameters(workdir: Path) -> int:
-    import jax
-
-    from fftnet_jax.models import build_model
-    from fftnet_jax.runs.folder import RunFolder
-    from fftnet_jax.runs.opening import fresh_params
-
     model = build_model(RunFolder(workdir).load_config().model)
     return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(lambda: fresh_params(model, 0))))
 

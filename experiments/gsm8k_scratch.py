@@ -14,6 +14,7 @@ import sys
 
 from fftnet_jax.config import default_config
 from fftnet_jax.errors import ConfigError
+from fftnet_jax.tokenizers import get_tokenizer
 
 
 def get_config():
@@ -48,8 +49,6 @@ def get_config():
 
 
 def _tokenizer() -> str:
-    from fftnet_jax.data import get_tokenizer
-
     try:
         get_tokenizer("tiktoken:gpt2")
     except ConfigError as error:

@@ -5,7 +5,7 @@
         --config.model.mixer=attention
 
 The split (first 90% / last 10%), width, depth, context, batch and steps are nanoGPT's CPU recipe. The
-comparison with its learning-rate sweep is `python -m benchmarks.quality`.
+comparison with its learning-rate sweep is `python -m studies.quality`.
 Hardware: one core of 2 (AMD EPYC, shared). Wall time: 6.3 min (attention 6.0). Reached, validation loss over
 the whole split, mean of three seeds: 1.573 with 839,296 parameters (attention 1.583 with 799,616), 2026-11-21.
 """

@@ -1,11 +1,18 @@
+import contextlib
+import fcntl
+import hashlib
 import json
 import os
+import platform
 import random
+import shutil
+import time
 from pathlib import Path
 
 import hypothesis
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -13,12 +20,15 @@ from safetensors.numpy import save_file
 
 from fftnet_jax.distillation.teachers import _name
 from fftnet_jax.errors import ConfigError
+from fftnet_jax.files import cache_dir, write_atomic
 from fftnet_jax.models.llama import Teacher
 from fftnet_jax.models.llama_config import read_config
 
+jax.config.update("jax_num_cpu_devices", 8)  # before JAX is used; `devices` shows them
 hypothesis.settings.register_profile("short", max_examples=8, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("short")
 
+DAYS_KEPT = 14  # for which a compiled program that no session asks for is kept
 PURE = (
     "ops",
     "spectral",
@@ -26,6 +36,13 @@ PURE = (
     "models",
     "interop",
 )  # folders of pure computation
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Each worker a part of the files, so that what a file shares is made once; who is done first helps the others."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist in ("no", "load"):
+        config.option.dist = "worksteal"
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +55,90 @@ def pure_computation(request):
         yield
 
 
+every_device = jax.devices
+
+
 @pytest.fixture(scope="session", autouse=True)
-def compiled_programs(tmp_path_factory):
-    """Compile without optimising, in subprocesses too, and share what is compiled between them, workers and runs."""
+def one_device():
+    """As on a machine with one device, until a test asks for more of them with `devices`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda backend=None: every_device(backend)[:1])
+        yield
+
+
+@pytest.fixture
+def devices(monkeypatch):
+    """`devices(4)`: from here on as on a machine with that many devices, at most 8; gives them."""
+
+    def show(count):
+        found = every_device()[:count]
+        if len(found) < count:
+            pytest.skip(f"{len(found)} devices, not {count}")
+        monkeypatch.setattr(jax, "devices", lambda backend=None: found)
+        return found
+
+    return show
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    """A folder of this session, the same for all of its workers."""
     base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def once(shared_folder):
+    """`once("name", make)`: a folder that `make(folder)` fills in one worker for all of them. To be read only."""
+
+    def get(name, make):
+        folder, done = shared_folder / name, shared_folder / f"{name}.done"
+        with (shared_folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                make(folder)
+                done.touch()
+        return folder
+
+    return get
+
+
+def kept_programs():
+    """Where compiled programs outlive a session, apart by what JAX's own keys leave out: the processor."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else [platform.processor()]
+    processor = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    key = "\n".join([jax.__version__, jaxlib.__version__, platform.machine(), *processor])
+    return cache_dir() / "tests" / hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def keep_programs(folder, kept):
+    """Adds what this session compiled, except what a killed process left half written; drops what nobody wants."""
+    from jax._src.compilation_cache import decompress_executable
+
+    for file in folder.glob("*-cache"):
+        if file.is_symlink() or (kept / file.name).exists():
+            continue
+        with contextlib.suppress(Exception):  # of three compressors, each its own
+            decompress_executable(file.read_bytes())
+            write_atomic(kept / file.name, file.read_bytes())
+    for file in kept.glob("*"):
+        if time.time() - max(file.stat().st_atime, file.stat().st_mtime) > DAYS_KEPT * 86400:
+            file.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs(shared_folder):
+    """What is compiled is shared between workers and subprocesses, and kept for the next session."""
+    folder, kept = shared_folder / "jax", kept_programs()
+    folder.mkdir(exist_ok=True)
+    for file in kept.glob("*-cache"):
+        with contextlib.suppress(FileExistsError):  # the other worker did it
+            (folder / file.name).symlink_to(file)
     settings = {
-        "jax_disable_most_optimizations": True,
-        "jax_compilation_cache_dir": str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "jax"),
-        "jax_persistent_cache_min_compile_time_secs": 0.05,
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.02,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
     for name, value in settings.items():
@@ -53,7 +146,43 @@ def compiled_programs(tmp_path_factory):
         os.environ[name.upper()] = str(value)
     # Where Python is told to write no bytecode, each subprocess would compile JAX's sources for seconds.
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-        os.environ["PYTHONPYCACHEPREFIX"] = settings["jax_compilation_cache_dir"] + "-bytecode"
+        os.environ["PYTHONPYCACHEPREFIX"] = str(shared_folder / "bytecode")
+    yield
+    keep_programs(folder, kept)
+
+
+class Compiler:
+    """Whether XLA optimises, as it does for users, or spares the time; what it made the other way is forgotten."""
+
+    shipped = True
+
+    def set(self, shipped):
+        if shipped != self.shipped:
+            self.shipped = shipped
+            jax.config.update("jax_disable_most_optimizations", not shipped)
+            jax.clear_caches()
+
+    @contextlib.contextmanager
+    def as_shipped(self):
+        before = self.shipped
+        self.set(True)
+        yield
+        self.set(before)
+
+
+compiler = Compiler()
+
+
+@pytest.fixture(scope="session")
+def as_shipped():
+    """`with as_shipped():` for what fixtures compile for tests that are marked so."""
+    return compiler.as_shipped
+
+
+@pytest.fixture(autouse=True)
+def optimisation(request):
+    """Tests marked `as_shipped`, and all subprocesses, run optimised programs; the others spare that time."""
+    compiler.set(request.node.get_closest_marker("as_shipped") is not None)
 
 
 EXPERIMENT = """
@@ -85,21 +214,27 @@ def get_config():
 
 
 @pytest.fixture(scope="session")
-def text_file(tmp_path_factory):
+def text_file(once):
     """A few thousand characters, some of several bytes."""
     words = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "two", "rats;", "ROMEO:", "aye,", "é", "ü.\n"]
-    rng = random.Random(0)
-    file = tmp_path_factory.mktemp("text") / "text.txt"
-    file.write_text(" ".join(rng.choice(words) for _ in range(800)), encoding="utf-8")
-    return file
+
+    def make(folder):
+        rng = random.Random(0)
+        folder.mkdir()
+        (folder / "text.txt").write_text(" ".join(rng.choice(words) for _ in range(800)), encoding="utf-8")
+
+    return once("text", make) / "text.txt"
 
 
 @pytest.fixture(scope="session")
-def experiment(text_file):
+def experiment(text_file, once):
     """An experiment file of a run that takes a second, compilation apart."""
-    file = text_file.with_name("tiny.py")
-    file.write_text(EXPERIMENT.format(text=str(text_file)))
-    return str(file)
+
+    def make(folder):
+        folder.mkdir()
+        (folder / "tiny.py").write_text(EXPERIMENT.format(text=str(text_file)))
+
+    return str(once("experiment", make) / "tiny.py")
 
 
 @pytest.fixture(scope="session")
@@ -111,26 +246,37 @@ def tiny(experiment):
 
 
 @pytest.fixture(scope="session")
-def trained_alone(tiny, tmp_path_factory):
+def trained_with(tiny, once, as_shipped):
+    """`trained_with("name", overrides)`: the tiny experiment, trained without disturbance. To be read, not changed."""
+    from fftnet_jax.training import train
+
+    def get(name, overrides):
+        with as_shipped():
+            return once(name, lambda folder: train(tiny(*overrides), folder))
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def trained_alone(trained_with):
     """`trained` without dropout, which each device draws for itself, with rows for 8 devices. To be read, not changed.
 
     The fixture's value: the folder, and the overrides.
     """
-    from fftnet_jax.training import train
-
-    folder, overrides = tmp_path_factory.mktemp("trained_alone") / "run", ("data.batch_size=8", "model.dropout=0.0")
-    train(tiny(*overrides), folder)
-    return folder, overrides
+    overrides = ("data.batch_size=8", "model.dropout=0.0")
+    return trained_with("trained_alone", overrides), overrides
 
 
 @pytest.fixture(scope="session")
-def trained(tiny, tmp_path_factory):
-    """The folder of the tiny experiment, trained without disturbance. To be read, not changed."""
-    from fftnet_jax.training import train
+def trained(trained_with):
+    """The folder of the tiny experiment, trained without disturbance. To be read, not changed: see `trained_copy`."""
+    return trained_with("trained", ())
 
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    train(tiny(), folder)
-    return folder
+
+@pytest.fixture
+def trained_copy(trained, tmp_path):
+    """A copy of `trained` for tests that train in it, even those that are refused: they lock the folder."""
+    return shutil.copytree(trained, tmp_path / "trained")
 
 
 @pytest.fixture(autouse=True)

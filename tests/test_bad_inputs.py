@@ -1,4 +1,4 @@
-"""Wrong input to the shard writer, exact match, the benchmarks, and, end to end, to all of them and the two scripts.
+"""Wrong input to the shard writer, exact match, benchmarks and studies; end to end, to all and to the two scripts.
 
 `test_cli` has the settings, files and arguments of train.py and generate.py. Everywhere the same holds: exit status 2,
 one line that names what is wrong, its value and what would be right, and nothing written.
@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks import command_line
-from benchmarks.fuzz_readers import make_hf, make_problems
 from fftnet_jax.distillation import exact_match, shards
+from reliability.fuzz_readers import make_hf, make_problems
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMED = ("mixers", "loss", "decode", "train_step", "scaling", "plans", "teacher")
-OTHERS = ("chaos", "distillation", "guides", "kill_shards", "positions", "quality", "report", "top_k")
-OWN = ("scale", "soak", "fuzz")  # which end by themselves, as train.py does
+ROOMS = {
+    "benchmarks": ("mixers", "loss", "decode", "train_step", "scaling", "plans", "teacher", "report", "scale"),
+    "studies": ("distillation", "guides", "positions", "quality", "top_k"),
+    "reliability": ("chaos", "kill_shards", "soak", "fuzz"),
+}
 SHARDS = [  # overrides of the student's experiment, and words of the line
     (["distillation.teacher="], ["distillation.teacher", "must be set", "''"]),
     (["distillation.shards="], ["distillation.shards", "must be set", "''"]),
@@ -51,7 +53,10 @@ MATCH = [  # arguments of exact match
     (["--teacher", "TEACHER", "--out", "NEW/answers"], ["--teacher", "tokenizer", "TEACHER"]),
 ]
 BENCHMARKS = [
-    (name, ["--nonsense", "3"], ["unrecognized arguments", "--nonsense"]) for name in TIMED + OTHERS + OWN[1:]
+    (name, ["--nonsense", "3"], ["unrecognized arguments", "--nonsense"])
+    for names in ROOMS.values()
+    for name in names
+    if name != "scale"
 ]
 BENCHMARKS += [
     ("scale", ["--config", "experiments/shakespeare.py", "--nonsense"], ["unknown argument '--nonsense'", "--config"]),
@@ -79,7 +84,7 @@ BENCHMARKS += [
     ("top_k", ["--teacher", "/nowhere"], ["teacher", "'/nowhere'"]),
     ("positions", ["--workdir", "/nowhere"], ["--workdir", "/nowhere"]),
     ("soak", ["--steps=10"], ["--steps must be at least 3000", "10"]),
-    ("soak", ["--folder=/nowhere"], ["--folder must be one that has benchmarks/results", "/nowhere"]),
+    ("soak", ["--folder=/nowhere"], ["--folder must be one that has reliability/results", "/nowhere"]),
     ("fuzz", ["--seconds=0"], ["--seconds must be above 0", "0"]),
     ("fuzz", ["--readers", "pickle"], ["--readers", "gguf", "'pickle'"]),
     ("fuzz", ["--output=/nowhere/x"], ["--output must be a file in a folder that is there", "/nowhere/x"]),
@@ -90,6 +95,10 @@ END_TO_END = [
     (["train.py", "--config", "EXPERIMENT", "--config.mesh.data=0"], ["mesh.data", "at least 1", "0"]),
     (["train.py", "--config", "EXPERIMENT", "--coordinator", "here:1"], ["--num_processes", "--process_id", "set"]),
     (
+        ["train.py", "--config", "EXPERIMENT", "--distributed"],
+        ["--distributed finds no Slurm, GKE, Open MPI or TPU pod environment; name", "--coordinator HOST:PORT"],
+    ),
+    (
         ["train.py", "--config", "EXPERIMENT", "--coordinator", "here", "--num_processes=2", "--process_id=0"],
         ["--coordinator must be HOST:PORT", "'here'"],
     ),
@@ -99,7 +108,7 @@ END_TO_END = [
     (["-m", "fftnet_jax.distillation.exact_match", "--teacher", "/nowhere"], ["teacher", "'/nowhere'"]),
     (["-m", "benchmarks.mixers", "--rounds=-1"], ["--rounds must be in 0..999999", "-1"]),
     (["-m", "benchmarks.scale", "--config", "EXPERIMENT", "--devices=0"], ["--devices must be in 1..16384", "0"]),
-    (["-m", "benchmarks.chaos", "--kills=none"], ["--kills", "whole number", "'none'"]),
+    (["-m", "reliability.chaos", "--kills=none"], ["--kills", "whole number", "'none'"]),
 ]
 
 
@@ -176,8 +185,9 @@ def test_exact_match(argv, words, refused, teacher_folder):
 
 @pytest.mark.parametrize("name, argv, words", BENCHMARKS)
 def test_benchmark(name, argv, words, refused):
-    main = importlib.import_module(f"benchmarks.{name}").main
-    refused(main if name in OWN else lambda argv: command_line.run(main, argv), argv, words)
+    room = next(room for room, names in ROOMS.items() if name in names)
+    main = importlib.import_module(f"{room}.{name}").main
+    refused(lambda argv: command_line.run(main, argv), argv, words)
 
 
 @pytest.mark.parametrize("argv, words", END_TO_END, ids=lambda value: " ".join(value))

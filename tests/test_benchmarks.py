@@ -1,8 +1,10 @@
 """Every benchmark runs on tiny shapes; what they measure against is what they say; no timings here."""
 
 import argparse
-import importlib
+import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -117,18 +119,6 @@ def test_peak_memory_in_a_process_of_its_own():
     assert 0 < load("memory").peak_memory("benchmarks.scaling", "16 tokens", "attention", args) < 2**30
 
 
-def test_a_contender_apart_has_its_own_environment_and_takes_turns():
-    apart, timing = load("apart"), load("timing")
-    args = argparse.Namespace(quick=True, peers=False)
-    run, close = apart.Apart("attention", {}).start("benchmarks.scaling", "16 tokens", args)
-    assert timing.in_turns({"apart": timing.Contender(run)}, rounds=1)["apart"][0] > 0
-    close()
-    with pytest.raises(ValueError, match="closed file"):
-        run()
-    with pytest.raises(RuntimeError, match="'attention' in '16 tokens' ended with status 1"):
-        apart.Apart("attention", {"JAX_PLATFORMS": "none"}).start("benchmarks.scaling", "16 tokens", args)
-
-
 def test_report_shows_every_result(tmp_path, capsys):
     load("plans").main(["--quick", "--no_peers", "--no_memory", "--rounds", "1", "--folder", str(tmp_path)])
     load("report").main(["--folder", str(tmp_path)])
@@ -139,3 +129,14 @@ def test_report_shows_every_result(tmp_path, capsys):
     for row in results["cases"][0]["rows"]:
         assert f"| {row['name']} | {row['median'] * 1e3:,.2f} ms |" in page
     assert "at most" in capsys.readouterr().out
+
+
+def test_old_names_run():
+    """What was `python -m benchmarks.NAME` before it had a folder of its own still is."""
+    files = [file for room in ("studies", "reliability") for file in (ROOT / room).glob("[a-z]*.py")]
+    assert len(files) == 10
+    for file in files:
+        assert Path(importlib.util.find_spec(f"benchmarks.{file.stem}").origin) == file
+    command = [sys.executable, "-m", "benchmarks.quality", "--learning_rates=0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: argument --learning_rates"), done.stderr

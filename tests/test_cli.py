@@ -208,11 +208,11 @@ def test_workdir_that_cannot_be_used(train, refused, experiment, tmp_path):
     assert [path.name for path in damaged.iterdir()] == ["config.json"]
 
 
-def test_workdir_of_another_configuration(train, refused, experiment, trained):
-    before = (trained / "config.json").read_text()
-    argv = ["--config", experiment, "--workdir", str(trained)]
-    refused(train, [*argv, "--config.model.width=32"], "model.width: 16 there, 32 here", str(trained))
-    assert (trained / "config.json").read_text() == before
+def test_workdir_of_another_configuration(train, refused, experiment, trained_copy):
+    before = (trained_copy / "config.json").read_text()
+    argv = ["--config", experiment, "--workdir", str(trained_copy)]
+    refused(train, [*argv, "--config.model.width=32"], "model.width: 16 there, 32 here", str(trained_copy))
+    assert (trained_copy / "config.json").read_text() == before
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 
-import fftnet_jax.data
-import fftnet_jax.training
+import fftnet_jax.tokenizers
 from fftnet_jax.config import load_config
 from fftnet_jax.distillation.shards import write
 from fftnet_jax.errors import ConfigError
@@ -40,13 +39,6 @@ def problems(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
-    """A folder with a tiny Qwen2 that reads bytes."""
-    write_teacher = module(Path(__file__).parent / "distillation" / "conftest.py").write_teacher
-    return write_teacher(tmp_path_factory.mktemp("teacher"))
-
-
 @pytest.fixture
 def vocabulary(monkeypatch):
     """`vocabulary(there)`: whether GPT-2's can be had."""
@@ -57,7 +49,7 @@ def vocabulary(monkeypatch):
             if not there:
                 raise ConfigError("no network")
 
-        monkeypatch.setattr(fftnet_jax.data, "get_tokenizer", get_tokenizer)
+        monkeypatch.setattr(fftnet_jax.tokenizers, "get_tokenizer", get_tokenizer)
 
     return set_it
 
@@ -106,10 +98,10 @@ def test_there_are_experiments():
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_experiment_trains(file, text_file, problems, teacher, vocabulary, tmp_path, capsys):
+def test_experiment_trains(file, text_file, problems, teacher_folder, vocabulary, tmp_path, capsys):
     vocabulary(there=False)
     config = load_config(str(file))
-    config = shrunk(config, tmp_path, text_file.read_text(encoding="utf-8"), problems, teacher)
+    config = shrunk(config, tmp_path, text_file.read_text(encoding="utf-8"), problems, teacher_folder)
     if config.distillation.shards:
         assert write(config) == 0
     figures = train(config, tmp_path / "run")
@@ -165,7 +157,7 @@ def test_ablation_runs_each_shape_once(ablation, problems, tmp_path, monkeypatch
     text = (tmp_path / "ablation.md").read_text()
     assert "| 8_1_8_4 |" in text and "| 1.50M | 40.00 | 4.00 |" in text and "not with ours" in text
     assert (tmp_path / "ablation.png").read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setattr(fftnet_jax.training, "train", None)  # would fail if it was called
+    monkeypatch.setattr(ablation, "train", None)  # would fail if it was called
     capsys.readouterr()
     assert ablation.main(["--shapes", "8_1_8_2", "--folder", str(tmp_path), *options]) == 0
     assert "| 8_1_8_4 |" in capsys.readouterr().out
@@ -173,9 +165,9 @@ def test_ablation_runs_each_shape_once(ablation, problems, tmp_path, monkeypatch
 
 def test_ablation_that_diverges(ablation, monkeypatch, tmp_path, capsys):
     def diverge(config, workdir):
-        raise fftnet_jax.training.Diverged("20 non-finite losses")
+        raise ablation.Diverged("20 non-finite losses")
 
-    monkeypatch.setattr(fftnet_jax.training, "train", diverge)
+    monkeypatch.setattr(ablation, "train", diverge)
     assert ablation.main(["--shapes", "128_3_1024_64", "--folder", str(tmp_path)]) == 1
     assert "error: 128_3_1024_64: 20 non-finite" in capsys.readouterr().err
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz import damaged
-from benchmarks.fuzz_readers import READERS, copy
 from fftnet_jax.errors import ConfigError
+from reliability.fuzz import damaged
+from reliability.fuzz_readers import READERS, copy
 
 CASES = sorted((Path(__file__).parent / "fuzz").glob("*.json"))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import hlo, scale
+from benchmarks import command_line, hlo, scale
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = (
@@ -68,5 +68,6 @@ ENTRY %main (x: f32[2]) -> f32[8] {
     ],
 )
 def test_wrong_input_is_one_line(flags, words, capsys):
-    assert scale.main(["--config", str(ROOT / "benchmarks/configs/one_billion.py"), *flags]) == 2
+    argv = ["--config", str(ROOT / "benchmarks/configs/one_billion.py"), *flags]
+    assert command_line.run(scale.main, argv) == 2
     assert words in capsys.readouterr().err

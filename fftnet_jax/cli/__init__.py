@@ -1,1 +1,1 @@
-"""Commands."""
+"""The commands: flags → one library call. `train.py` and `generate.py` run them."""

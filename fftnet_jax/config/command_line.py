@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fftnet_jax.config.experiments import load_config
 from fftnet_jax.config.schema import Config, describe_fields
 from fftnet_jax.errors import ConfigError
+from fftnet_jax.signals import leaving
 
 
 class Arguments(argparse.ArgumentParser):
@@ -45,13 +46,15 @@ def parse_config(
     return args, load_config(args.config, overrides)
 
 
-def run_command(action: Callable[[], int], stopped: str) -> int:
-    """The exit status of `action`; bad input is one line and 2, Ctrl-C the line `stopped` and 130."""
+def run_command(action: Callable[[], int], stopped: str | Callable[[], str]) -> int:
+    """The exit status of `action`; bad input is one line and 2, Ctrl-C or SIGTERM the line `stopped` and 130."""
+    say = stopped if callable(stopped) else lambda: stopped
     try:
-        return action()
+        with leaving(say):
+            return action()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
+        print(say(), file=sys.stderr)
         return 130

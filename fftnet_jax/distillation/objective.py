@@ -62,7 +62,7 @@ def fold(logits_RV: jax.Array, kept_K: jax.Array) -> jax.Array:
 
 @dataclass(frozen=True)
 class Distillation:
-    """The objective of `ops.cross_entropy.linear_sums` for a student.
+    """The objective of `ops.linear_sums` for a student.
 
     What it knows of the teacher is in `rows`, one of:
       - "teacher_features" (C, D'), with "head" (weight as in `vocab_axis` of the teacher) and, for a reduced

@@ -26,7 +26,7 @@ class Guide(TokenTask):
 
     Attributes:
       dataset: what to train on.
-      objective: of `ops.cross_entropy.linear_sums`.
+      objective: of `ops.linear_sums`.
     """
 
     averages = ("loss", "cross_entropy", "kl")

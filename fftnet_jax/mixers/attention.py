@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax import ops
 from fftnet_jax.config.model import ModelConfig
-from fftnet_jax.dense import Dense
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.mixers.base import Mixer, option, register
 from fftnet_jax.parallel import sequence
@@ -21,6 +21,8 @@ class Attention(Mixer):
     width: int
     num_heads: int = option(4, "attention: heads", minimum=1)
     dtype: jnp.dtype = jnp.float32
+    precision: str = "default"
+    implementation: str = "auto"
 
     causal = True
 
@@ -38,12 +40,16 @@ class Attention(Mixer):
             raise ConfigError(f"model.num_heads must be a multiple of mesh.model ({parts}), got {config.num_heads}")
 
     def setup(self):
-        self.qkv = Dense(3 * self.width, use_bias=False, dtype=self.dtype)
-        self.out = Dense(self.width, use_bias=False, dtype=self.dtype)
+        products = {"precision": self.precision, "dot_general": ops.dot_general(self.implementation)}
+        self.qkv = nn.Dense(3 * self.width, use_bias=False, dtype=self.dtype, **products)
+        self.out = nn.Dense(self.width, use_bias=False, dtype=self.dtype, **products)
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
+        self.check_input(x_BND)
         q, k, v = (sequence.to_channels(z) for z in self._heads(x_BND, sequence.first_position(x_BND.shape[1])))
-        return self._merge(sequence.to_tokens(jax.nn.dot_product_attention(q, k, v, is_causal=True)))
+        with jax.default_matmul_precision(self.precision):
+            y_BNHK = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+        return self._merge(sequence.to_tokens(y_BNHK))
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int) -> dict:
@@ -51,12 +57,15 @@ class Attention(Mixer):
         return empty_cache(batch, length, self.num_heads, self.width // self.num_heads, self.dtype)
 
     def prefill(self, x_BND: jax.Array, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
-        """Outputs for the next N tokens, and the cache after them; see `pads` for `pads_B`."""
-        y_BNHK, cache = attend(*self._heads(x_BND, cache["position"]), cache, pads_B)
+        """Outputs for the next N tokens, and the cache after them; see `zero_pads` for `pads_B`."""
+        self.check_input(x_BND)
+        with jax.default_matmul_precision(self.precision):
+            y_BNHK, cache = attend(*self._heads(x_BND, cache["position"]), cache, pads_B)
         return self._merge(y_BNHK), cache
 
     def step(self, x_BD: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
         """Output for the next token, and the cache after it."""
+        self.check_input(x_BD, "batch")
         y_BND, cache = self.prefill(x_BD[:, None], cache)
         return y_BND[:, 0], cache
 
@@ -84,7 +93,7 @@ def empty_cache(batch: int, length: int, heads: int, head_dim: int, dtype) -> di
 def attend(q_BNHK, k_BNHK, v_BNHK, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
     """Causal attention of the next N tokens to those in the cache and to each other, and the cache after them.
 
-    Keys and values may have fewer heads than queries, each for a group of them; see `pads` for `pads_B`.
+    Keys and values may have fewer heads than queries, each for a group of them; see `zero_pads` for `pads_B`.
     """
     pads_B = cache["pads"] if pads_B is None else pads_B
     length = cache["keys"].shape[1]
@@ -107,7 +116,7 @@ def rotary_frequencies(head_dim: int, base: float = 10_000.0) -> jax.Array:
 def rotate(x_BNHK: jax.Array, positions_N: jax.Array, frequency_K: jax.Array) -> jax.Array:
     """Rotary embedding of (B, N, H, K), K even, at the given positions; `frequency_K` (K/2,) in radians per token."""
     angle_N1K = positions_N.astype(jnp.float32)[:, None, None] * frequency_K[None, None]
-    # The barrier keeps XLA from computing each cosine anew for every row and head.
+    # The barrier keeps each cosine from being computed anew for every row and head.
     cos, sin = jax.lax.optimization_barrier((jnp.cos(angle_N1K), jnp.sin(angle_N1K)))
     cos, sin = cos.astype(x_BNHK.dtype)[None], sin.astype(x_BNHK.dtype)[None]
     a, b = jnp.split(x_BNHK, 2, axis=-1)

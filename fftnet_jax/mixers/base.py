@@ -1,10 +1,11 @@
 """What a mixer is, and the registry: a new one is a file in this folder whose class registers itself.
 
-A mixer is a Linen module (B, N, D) → (B, N, D) with a field `width` and options, fields made by `option(…)`: their
-names, defaults and limits become fields of `model` in the configuration. Its class says whether it is `causal`. A
-causal one also decodes, through an explicit cache: `init_cache(batch, length)`, `prefill(x_BND, cache, pads_B)` and
-`step(x_BD, cache)` give the same outputs as one call on the whole sequence. What `step` needs that depends on
-parameters only, `prepare()` leaves in the collection "constants", to be computed once and not every token.
+A mixer is a Linen module (B, N, D) → (B, N, D) with options, fields made by `option(…)`: their names, defaults and
+limits become fields of `model` in the configuration. Of `width`, `dtype`, `precision` and `implementation` it gets
+those that it has as fields. Its class says whether it is `causal`. A causal one also decodes, through an explicit
+cache: `init_cache(batch, length)`, `prefill(x_BND, cache, pads_B)` and `step(x_BD, cache)` give the same outputs as one
+call on the whole sequence. What `step` needs that depends on parameters only, `prepare()` leaves in the collection
+"constants", to be computed once and not every token.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 
 from fftnet_jax.config.fields import knob
 from fftnet_jax.config.model import CHECKS, MIXERS, SPLIT_CHECKS, ModelConfig
+from fftnet_jax.ops.select import explain
 
 _CLASSES: dict[str, type[nn.Module]] = {}
 
@@ -27,6 +29,18 @@ class Mixer(nn.Module):
 
     causal = False
 
+    def describe(self) -> str:
+        """Which implementation of its operations runs, and why."""
+        chosen, why = explain(self.implementation)
+        return f"{type(self).__name__}: implementation '{chosen}', because {why}"
+
+    @nn.nowrap
+    def check_input(self, x: jax.Array, axes: str = "batch, tokens") -> None:
+        """Raises ValueError unless x is (B, N, D), or (B, D) for a step, with no axis of length 0."""
+        width = getattr(self, "width", None) or "width"
+        if x.ndim != 2 + axes.count(",") or 0 in x.shape or x.shape[-1] != (width if width != "width" else x.shape[-1]):
+            raise ValueError(f"{type(self).__name__} takes ({axes}, {width}), at least one of each, got {x.shape}")
+
     @staticmethod
     def check(config: ModelConfig) -> None:
         """Raises ConfigError for a configuration that this mixer can't take."""
@@ -34,6 +48,18 @@ class Mixer(nn.Module):
     @staticmethod
     def check_split(config: ModelConfig, parts: int) -> None:
         """Raises ConfigError where a sequence can't be split over so many devices."""
+
+
+class Kernel(nn.Module):
+    """A dense map's weight (inputs, outputs), as `nn.Dense` keeps it."""
+
+    inputs: int
+    outputs: int
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        return self.param("kernel", self.kernel_init, (self.inputs, self.outputs))
 
 
 def register(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:

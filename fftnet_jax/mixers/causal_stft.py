@@ -4,10 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax import ops
 from fftnet_jax.mixers.base import Mixer, option, register, zero_pads
+from fftnet_jax.ops.precision import EXACT
+from fftnet_jax.ops.stft_plan import FORMS
 from fftnet_jax.parallel import sequence
-from fftnet_jax.spectral import causal_stft, window_spectrum
-from fftnet_jax.spectral.plan import FORMS
 
 
 @register("causal_stft")
@@ -20,9 +21,9 @@ class CausalSTFT(Mixer):
     Attributes:
       width: channels D.
       window: tokens per window W.
-      spectrum: "real" as in the original, or "hartley" (see `spectral.window_spectrum`).
+      spectrum: "real" as in the original, or "hartley" (see `ops.window_spectrum`).
       norm: "none" as in the original, or "ortho".
-      form: how it is computed, "auto" or one of `spectral.plan.FORMS`; all give the same numbers.
+      form: how it is computed, "auto" or one of `ops.stft_plan.FORMS`; all give the same numbers.
     """
 
     width: int
@@ -36,6 +37,7 @@ class CausalSTFT(Mixer):
         declared_as="stft_form",
     )
     dtype: jnp.dtype = jnp.float32
+    implementation: str = "auto"
 
     causal = True
 
@@ -45,6 +47,7 @@ class CausalSTFT(Mixer):
         self.projection = _Projection(self.window, self.width)
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
+        self.check_input(x_BND)
         return self._mix(x_BND, sequence.before(x_BND, self.window - 1))
 
     @nn.nowrap
@@ -57,18 +60,20 @@ class CausalSTFT(Mixer):
         self.put_variable("constants", "kernel", self._kernel_OWD().astype(self.dtype))
 
     def prefill(self, x_BND: jax.Array, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
-        """Outputs for the next N tokens, and the cache after them; see `pads` for `pads_B`."""
+        """Outputs for the next N tokens, and the cache after them; see `zero_pads` for `pads_B`."""
+        self.check_input(x_BND)
         x_BND = zero_pads(x_BND, pads_B).astype(self.dtype)
         x_BMD = jnp.concatenate([cache["inputs"], x_BND], axis=1)
         return self._mix(x_BND, cache["inputs"]), {"inputs": x_BMD[:, x_BMD.shape[1] - self.window + 1 :]}
 
     def step(self, x_BD: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
         """Output for the next token, and the cache after it; the kernel is computed anew unless it was prepared."""
+        self.check_input(x_BD, "batch")
         prepared = self.has_variable("constants", "kernel")
         kernel_OWD = self.get_variable("constants", "kernel") if prepared else self._kernel_OWD().astype(self.dtype)
         x_BWD = jnp.concatenate([cache["inputs"], x_BD[:, None].astype(self.dtype)], axis=1)
-        # Summed over the last axis of both: the order in which one core reads the kernel at full speed.
-        y_BD = jnp.einsum("bf,of->bo", x_BWD.reshape(len(x_BD), -1), kernel_OWD.reshape(self.width, -1))
+        x_BF, kernel_OF = x_BWD.reshape(len(x_BD), -1), kernel_OWD.reshape(self.width, -1)
+        y_BD = jnp.einsum("bf,of->bo", x_BF, kernel_OF, precision=EXACT)
         bias_D = self.projection()[1]
         return y_BD + bias_D[None].astype(self.dtype), {"inputs": x_BWD[:, 1:]}
 
@@ -83,11 +88,12 @@ class CausalSTFT(Mixer):
 
     def _mix(self, x_BND, past_BPD):
         weight_WDO, bias_D = self.projection()
-        y_BND = causal_stft(x_BND, weight_WDO, self.spectrum, self.norm, past_BPD, self.form)
+        how = self.spectrum, self.norm, past_BPD, self.form
+        y_BND = ops.stft_convolution(x_BND, weight_WDO, *how, implementation=self.implementation)
         return (y_BND + bias_D[None, None]).astype(self.dtype)
 
     def _kernel_OWD(self):
-        return window_spectrum(self.projection()[0].transpose(2, 0, 1), self.spectrum, self.norm)
+        return ops.window_spectrum(self.projection()[0].transpose(2, 0, 1), self.spectrum, self.norm)
 
 
 class _Projection(nn.Module):

@@ -8,9 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax import ops
 from fftnet_jax.mixers.base import Mixer, option, register
+from fftnet_jax.ops.precision import EXACT
 from fftnet_jax.parallel import sequence
-from fftnet_jax.spectral import irfft, modrelu, rfft
 
 
 class FourierTransform(nn.Module):
@@ -43,10 +44,12 @@ class AdaptiveSpectralFilter(nn.Module):
     hidden: int
     kind: str = "channel"
     points: int = 16
+    precision: str = "default"
 
     def setup(self):
         self.rows = 1 if self.kind == "channel" else self.points
-        self.mlp = [nn.Dense(self.hidden), nn.Dense(self.rows * self.width)]
+        sizes = self.hidden, self.rows * self.width
+        self.mlp = [nn.Dense(size, precision=self.precision) for size in sizes]
         self.base = self.param("base", nn.initializers.ones, (self.rows, self.width))
 
     def __call__(self, X_BND: jax.Array, u_BND: jax.Array) -> jax.Array:
@@ -57,7 +60,8 @@ class AdaptiveSpectralFilter(nn.Module):
         if self.kind == "frequency":
             length = sequence.whole_length(u_BND.shape[1])
             frequency_N = jnp.fft.fftfreq(length)[: X_BND.shape[1]]  # even in it, so Nyquist's sign is free
-            gain_BPD = jnp.einsum("np,bpd->bnd", _interpolation(frequency_N, self.rows), gain_BPD)
+            weights_NP = _interpolation(frequency_N, self.rows)
+            gain_BPD = jnp.einsum("np,bpd->bnd", weights_NP, gain_BPD, precision=EXACT)
         return X_BND * gain_BPD.astype(X_BND.dtype)
 
     def frequency_response(self, points: int) -> jax.Array:
@@ -75,7 +79,7 @@ class ModReLU(nn.Module):
     @nn.compact
     def __call__(self, Z_BND: jax.Array) -> jax.Array:
         bias_D = self.param("bias", nn.initializers.zeros, (self.width,))
-        return modrelu(Z_BND, sequence.own_channels(bias_D)[None, None])
+        return ops.modrelu(Z_BND, sequence.own_channels(bias_D)[None, None])
 
 
 @register("fftnet")
@@ -96,25 +100,27 @@ class FFTNet(Mixer):
     filter_points: int = option(16, "fftnet, filter=frequency: control points from 0 to Nyquist", minimum=2)
     half_spectrum: bool = True
     dtype: jnp.dtype = jnp.float32
+    precision: str = "default"
+    implementation: str = "auto"
 
     causal = False
 
     def setup(self):
         self.transform, self.inverse = FourierTransform(), InverseFourierTransform()
-        self.spectral_filter = AdaptiveSpectralFilter(self.width, self.hidden, self.filter, self.filter_points)
+        sizes = self.width, self.hidden, self.filter, self.filter_points
+        self.spectral_filter = AdaptiveSpectralFilter(*sizes, self.precision)
         self.modrelu = ModReLU(self.width)
 
     def __call__(self, u_BND: jax.Array) -> jax.Array:
-        if u_BND.shape[1] < 1:
-            raise ValueError(f"need at least one token, got input {u_BND.shape}")
+        self.check_input(u_BND)
         whole_BND = sequence.to_channels(u_BND)
         if not self.half_spectrum:
             Z_BND = self.spectral_filter(self.transform(whole_BND), u_BND)
             return sequence.to_tokens(self.inverse(self.modrelu(Z_BND))).astype(self.dtype)
-        length = whole_BND.shape[1]
-        X_BFD = rfft(whole_BND.astype(jnp.float32).swapaxes(1, 2), length).swapaxes(1, 2)
+        X_BFD = ops.rfft(whole_BND, implementation=self.implementation)
         Z_BFD = self.modrelu(self.spectral_filter(X_BFD, u_BND))
-        return sequence.to_tokens(irfft(Z_BFD.swapaxes(1, 2), length).swapaxes(1, 2)).astype(self.dtype)
+        y_BND = ops.irfft(Z_BFD, whole_BND.shape[1], implementation=self.implementation)
+        return sequence.to_tokens(y_BND).astype(self.dtype)
 
     def frequency_response(self, points: int) -> jax.Array:
         """See `AdaptiveSpectralFilter.frequency_response`."""

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax import ops
 from fftnet_jax.mixers.base import Mixer, register
 from fftnet_jax.parallel import sequence
 
@@ -15,9 +16,12 @@ class Fourier(Mixer):
     """
 
     dtype: jnp.dtype = jnp.float32
+    implementation: str = "auto"
 
     causal = False
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
-        X_BND = sequence.to_channels(jnp.fft.fft(x_BND.astype(jnp.float32), axis=2))
-        return sequence.to_tokens(jnp.fft.fft(X_BND, axis=1).real).astype(self.dtype)
+        self.check_input(x_BND)
+        X_BND = sequence.to_channels(ops.dft(x_BND, 2, implementation=self.implementation))
+        X_BND = ops.dft(X_BND, 1, implementation=self.implementation)
+        return sequence.to_tokens(X_BND.real).astype(self.dtype)

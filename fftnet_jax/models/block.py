@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax import ops
 from fftnet_jax.config import ModelConfig
-from fftnet_jax.dense import Dense
 from fftnet_jax.mixers import build_mixer
 
 ACTIVATIONS = {
@@ -22,11 +22,14 @@ class FeedForward(nn.Module):
     hidden: int
     activation: str = "gelu"
     dtype: jnp.dtype = jnp.float32
+    precision: str = "default"
+    implementation: str = "auto"
 
     @nn.compact
     def __call__(self, x_BND: jax.Array) -> jax.Array:
-        hidden = Dense(self.hidden, dtype=self.dtype, name="up")(x_BND)
-        return Dense(self.width, dtype=self.dtype, name="down")(ACTIVATIONS[self.activation](hidden))
+        how = {"precision": self.precision, "dot_general": ops.dot_general(self.implementation)}
+        hidden = nn.Dense(self.hidden, dtype=self.dtype, name="up", **how)(x_BND)
+        return nn.Dense(self.width, dtype=self.dtype, name="down", **how)(ACTIVATIONS[self.activation](hidden))
 
 
 class Block(nn.Module):
@@ -45,7 +48,7 @@ class Block(nn.Module):
         self.mixer = build_mixer(self.mixer_name, c)
         self.mixer_norms = self._norms()
         if c.ffn_width:
-            self.ffn = FeedForward(c.width, c.ffn_width, c.activation, dtype)
+            self.ffn = FeedForward(c.width, c.ffn_width, c.activation, dtype, c.precision, c.implementation)
             self.ffn_norms = self._norms()
         self.dropout = nn.Dropout(c.dropout)
 

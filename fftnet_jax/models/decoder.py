@@ -1,11 +1,10 @@
 """Decoder: an encoder whose mixers are all causal, with a cache to continue a sequence token by token."""
 
-import os
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax import ops
 from fftnet_jax.config import MIXERS, ModelConfig
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.models.block import Block
@@ -53,7 +52,8 @@ class Decoder(Encoder):
             block.prepare()
         weight, _, axis = self.head_weights(self.variables["params"])
         weight_DV = (weight if axis == 1 else weight.T).astype(self.config.dtype)
-        self.put_variable("constants", "head", jnp.array_split(weight_DV, _head_parts(), axis=1))
+        parts = ops.head_parts(weight_DV, implementation=self.config.implementation)
+        self.put_variable("constants", "head", parts)
 
     def prefill(
         self, ids_BN: jax.Array, cache: dict, pads_B: jax.Array | None = None, last: bool = False
@@ -87,19 +87,13 @@ class Decoder(Encoder):
         if not self.has_variable("constants", "head"):
             return self.logits(x_BD)
         x_BD, bias_V = self._normed(x_BD), self.head_weights(self.variables["params"])[1]
-        parts = [x_BD @ part_DV for part_DV in self.get_variable("constants", "head")]
-        logits_BV = jnp.concatenate(parts, axis=1).astype(jnp.float32)
+        logits_BV = ops.head_logits(x_BD, self.get_variable("constants", "head"), self.config.precision)
         return logits_BV if bias_V is None else logits_BV + bias_V[None]
 
     def _embed(self, ids_BN, cache, pads_B):
         pads_B = cache["pads"] if pads_B is None else pads_B
         positions_BN = cache["position"] + jnp.arange(ids_BN.shape[1])[None] - pads_B[:, None]
         return self.embeddings(ids_BN, jnp.maximum(positions_BN, 0))
-
-
-def _head_parts() -> int:
-    """Into how many arrays to split the head: XLA runs a matrix-vector product on one CPU core, several on several."""
-    return min(8, os.cpu_count()) if jax.default_backend() == "cpu" else 1
 
 
 def build_model(config: ModelConfig) -> Encoder:

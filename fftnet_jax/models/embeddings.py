@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 
 from fftnet_jax.config import ModelConfig
-from fftnet_jax.matmul import add_to_each
 from fftnet_jax.parallel import sequence
 
 
@@ -38,8 +37,7 @@ class Embeddings(nn.Module):
         if c.positions == "learned":
             if length > c.max_length:
                 raise ValueError(f"a sequence must be at most model.max_length ({c.max_length}) tokens, got {length}")
-            add = add_to_each if len(positions_BN) == 1 else jnp.add
-            x_BND = add(x_BND, self.position(positions_BN))
+            x_BND = x_BND + self.position(positions_BN)
         elif c.positions == "sinusoidal":
             x_BND = x_BND + sinusoids(positions_BN, c.width).astype(x_BND.dtype)
         if c.embedding_norm:
@@ -47,8 +45,9 @@ class Embeddings(nn.Module):
         return self.dropout(x_BND, deterministic=deterministic)
 
     def attend(self, x_BND: jax.Array) -> jax.Array:
-        """Logits from the token table: (B, N, D) → (B, N, V)."""
-        return self.token.attend(x_BND)
+        """Logits from the token table: (…, D) → (…, V)."""
+        with jax.default_matmul_precision(self.config.precision):
+            return self.token.attend(x_BND)
 
 
 def sinusoids(positions: jax.Array, width: int, base: float = 10_000.0) -> jax.Array:

@@ -31,7 +31,8 @@ class Encoder(nn.Module):
         if c.final_norm:
             self.final_norm = nn.LayerNorm(c.norm_epsilon, use_fast_variance=False, dtype=jnp.dtype(c.dtype))
         if not c.tie_head:
-            self.head = nn.Dense(c.vocab_size, use_bias=c.head_bias, dtype=jnp.dtype(c.dtype))
+            how = {"dtype": jnp.dtype(c.dtype), "precision": c.precision}
+            self.head = nn.Dense(c.vocab_size, use_bias=c.head_bias, **how)
         elif c.head_bias:
             self.head_bias = self.param("head_bias", nn.initializers.zeros, (c.vocab_size,))
 

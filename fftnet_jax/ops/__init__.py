@@ -1,1 +1,48 @@
-"""What the mathematics needs."""
+"""What the mathematics needs: operations with their definitions, and what is faster for a kind of device.
+
+An operation is a file: signature and definition on top. `cpu/`, `tpu/` and `gpu/` hold implementations; `select`
+chooses. Every operation takes `implementation=`, and `with fftnet_jax.ops.use("reference"):` decides for all that is
+called inside.
+"""
+
+from fftnet_jax.ops import cpu, gpu, tpu  # noqa: F401  they register themselves
+from fftnet_jax.ops.attention import causal_attention
+from fftnet_jax.ops.causal_convolution import causal_convolution
+from fftnet_jax.ops.cross_entropy import CrossEntropy, linear_sums, linear_token_sums
+from fftnet_jax.ops.dense import dot_general, matmul, matmuls
+from fftnet_jax.ops.fourier import dft, irfft, rfft
+from fftnet_jax.ops.head import head_logits, head_parts
+from fftnet_jax.ops.long_convolution import long_convolution
+from fftnet_jax.ops.modes import Modes
+from fftnet_jax.ops.modrelu import modrelu
+from fftnet_jax.ops.select import choose, compiled_for, explain, operation, use
+from fftnet_jax.ops.short_convolution import short_convolution
+from fftnet_jax.ops.stft_convolution import stft_convolution
+from fftnet_jax.ops.window_spectrum import window_spectrum
+
+__all__ = [
+    "CrossEntropy",
+    "Modes",
+    "causal_attention",
+    "causal_convolution",
+    "choose",
+    "compiled_for",
+    "dft",
+    "dot_general",
+    "explain",
+    "head_logits",
+    "head_parts",
+    "irfft",
+    "linear_sums",
+    "linear_token_sums",
+    "long_convolution",
+    "matmul",
+    "matmuls",
+    "modrelu",
+    "operation",
+    "rfft",
+    "short_convolution",
+    "stft_convolution",
+    "use",
+    "window_spectrum",
+]

@@ -4,11 +4,13 @@ Every process runs the same program on its part of the data. The first one owns 
 metrics, pictures, seals. The folder must be on storage that all of them see.
 """
 
+import contextlib
 import ctypes
 import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,6 +28,7 @@ VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 SIGNS = ("gloo", "nccl", "coordination", "heartbeat", "socket closed", "connection", "unavailable", "deadline")
 
 INTACT = "the checkpoints are intact, start all processes again to go on from the last one"
+REACH = "start all of them, with the first one's address as all can reach it"
 
 
 @dataclass(frozen=True)
@@ -65,26 +68,60 @@ def join(party: Party) -> None:
     """Makes this process one of several; before any other use of JAX.
 
     Raises:
-      ConfigError: the others can't be found.
+      ConfigError: the others can't be found. Where that takes `JOIN` seconds, JAX's client ends the process: with the
+        same line and exit status, then, but no exception.
     """
+    # JAX's own would swallow SIGTERM.
+    jax.config.update("jax_enable_preemption_service", False)
+    start = time.monotonic()
     try:
-        jax.distributed.initialize(
-            party.coordinator,
-            party.num_processes,
-            party.process_id,
-            initialization_timeout=JOIN,
-            heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=LEAVE,
-        )
+        with _refused_after(start, party):
+            jax.distributed.initialize(
+                party.coordinator,
+                party.num_processes,
+                party.process_id,
+                initialization_timeout=JOIN,
+                heartbeat_timeout_seconds=HEARTBEAT,
+                shutdown_timeout_seconds=LEAVE,
+            )
     except (RuntimeError, ValueError) as error:
+        if "be defined" in str(error):  # JAX's word where nothing names them
+            raise ConfigError(
+                "--distributed finds no Slurm, GKE, Open MPI or TPU pod environment; "
+                "name the processes: --coordinator HOST:PORT --num_processes N --process_id I"
+            ) from error
         line = (str(error).strip().splitlines() or [""])[0][:200]
-        raise ConfigError(
-            f"--distributed: the other processes can't be found within {JOIN} s ({line}); "
-            f"start all of them, or name them with --coordinator HOST:PORT --num_processes N --process_id I"
-        ) from error
+        raise ConfigError(f"{_not_found(party, start)} ({line}); {REACH}") from error
     # Orbax's threads log such an error with its traceback, and then raise it to the training loop, which says it.
     logging.getLogger("absl").addFilter(lambda record: not (record.exc_info and is_loss(record.exc_info[1])))
     ctypes.CDLL(None).signal(signal.SIGABRT, _aborted)
+
+
+def _not_found(party: Party, start: float) -> str:
+    which = f"--coordinator {party.coordinator}" if party.coordinator else "--distributed"
+    return f"{which}: the other processes were not found in {time.monotonic() - start:.1f} s"
+
+
+@contextlib.contextmanager
+def _refused_after(start: float, party: Party):
+    """Where JAX's client aborts inside, as it does after `JOIN` seconds: one line and status 2, not its trace."""
+    sys.stderr.flush()
+    libc, stderr = ctypes.CDLL(None), os.dup(2)
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_int)
+    def refuse(_):
+        os.write(stderr, f"error: {_not_found(party, start)}; {REACH}\n".encode())
+        os._exit(2)
+
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        libc.signal(signal.SIGABRT, refuse)
+        yield
+    finally:
+        libc.signal(signal.SIGABRT, None)
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)

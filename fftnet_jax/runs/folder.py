@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,6 +12,12 @@ from fftnet_jax.config import Config, differences, from_dict, resume_policy, to_
 from fftnet_jax.config.fields import DATA, FIXED, FREE
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.files import write_atomic
+from fftnet_jax.models.sizes import same_parameters
+from fftnet_jax.runs.seal import is_sealed
+
+# What a start leaves that ends before its first checkpoint. Not what was set aside: `damaged/`, `diverged/`.
+FILES = ("metrics.jsonl", "changes.jsonl", "tokenizer.json", "loss.png", "filters.png")
+LEFTOVERS = (*FILES, "tensorboard", "checkpoints")
 
 
 class RunFolder:
@@ -42,19 +49,28 @@ class RunFolder:
 
         Returns: what changed and was accepted.
 
+        A start that ended before its first checkpoint left no run: what it wrote is taken away.
+
         Raises:
           ConfigError: it belongs to another configuration.
         """
         values, changed = {**to_dict(config), "data_fingerprint": fingerprint}, []
         if (self / "config.json").exists():
-            lines = differences(self._read_current(), values)
+            stored = self._read_current()
+            lines = differences(stored, values)
             changed = [line for line in lines if _policy(line) != FREE]
+            if changed and self._never_got_far():
+                self._clear()
+                changed = []
             fixed = [line for line in changed if _policy(line) == FIXED]
             if fixed or (changed and not accept_changes):
-                remedy = "" if fixed else "--accept_changes to go on with these values, "
+                remedies = [] if fixed else ["--accept_changes to go on with these values"]
+                remedies.append("another --workdir")
+                if self.has_checkpoint() and same_parameters(stored.get("model"), config.model):
+                    remedies.append("training.init_from to start from its parameters")
                 raise ConfigError(
                     f"--workdir {self.path} holds a run of another configuration ({'; '.join(changed[:3])}); "
-                    f"take {remedy}another --workdir, or training.init_from to start from its parameters"
+                    f"take {', '.join(remedies[:-1])}{' or ' if remedies[1:] else ''}{remedies[-1]}"
                 )
             if changed:
                 with (self / "changes.jsonl").open("a") as file:
@@ -86,7 +102,38 @@ class RunFolder:
         return config
 
     def has_checkpoint(self) -> bool:
-        return any(path.name.isdigit() for path in (self / "checkpoints").glob("*"))
+        """Whether a checkpoint was ever finished here: one that a kill cut short is none."""
+        return any(is_sealed(path) for path in (self / "checkpoints").glob("[0-9]*"))
+
+    def after_stop(self) -> str:
+        """What to say where a run stopped at once."""
+        if self.has_checkpoint():
+            return "stopped; the same command goes on from the last checkpoint"
+        return "stopped; nothing was saved yet, the same command starts anew"
+
+    def _never_got_far(self) -> bool:
+        """Whether a start of train.py ended here before its first checkpoint.
+
+        Another program's folder, with a config.json of its own, is none of ours; and a run that is finished, or whose
+        checkpoints were taken away or set aside as damaged, is a run.
+        """
+        values = self._read()
+        if "data_fingerprint" not in values or self.has_checkpoint() or (self / "test_metrics.json").exists():
+            return False
+        del values["data_fingerprint"]
+        try:
+            from_dict(values)
+        except ConfigError:
+            return False
+        return not any(is_sealed(path) for path in (self / "damaged").glob("*"))
+
+    def _clear(self) -> None:
+        for path in (self / name for name in LEFTOVERS):
+            for inside in path.iterdir() if path.is_dir() else (path,):  # a folder itself may be a link
+                if inside.is_dir():
+                    shutil.rmtree(inside)
+                else:
+                    inside.unlink(missing_ok=True)
 
     def keep_metrics_until(self, step: int) -> None:
         """Drops metric lines after `step`: the resumed run writes them again."""

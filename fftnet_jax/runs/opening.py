@@ -11,6 +11,8 @@ from fftnet_jax import tokenizers
 from fftnet_jax.config import Config
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.models import Decoder, Encoder, build_model
+from fftnet_jax.models.sizes import weigh
+from fftnet_jax.parallel.memory import host_memory
 from fftnet_jax.runs.checkpoints import read_params
 from fftnet_jax.runs.folder import RunFolder
 from fftnet_jax.tokenizers import Tokenizer
@@ -47,6 +49,10 @@ def load(workdir: str | Path, which: str = "best", untrained: bool = False) -> L
         raise ConfigError(f"which must be 'best' or 'latest', got {which!r}")
     folder = RunFolder(workdir)
     config = folder.load_config()
+    need, there = weigh(config.model), host_memory()
+    if there is not None and need > there:
+        sizes = f"{need / 2**30:,.1f} GiB for its parameters, and there are {there / 2**30:,.1f} GiB"
+        raise ConfigError(f"{folder / 'config.json'}: the model that it describes needs {sizes}")
     model = build_model(config.model)
     tokenizer = tokenizers.load(folder.path) if (folder / "tokenizer.json").exists() else None
     try:

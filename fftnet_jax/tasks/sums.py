@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from fftnet_jax.models import Encoder
-from fftnet_jax.ops.cross_entropy import CrossEntropy, linear_sums
+from fftnet_jax.ops import CrossEntropy, linear_sums
 
 LARGE_VOCABULARY = 4096  # from here on `python -m benchmarks.loss` finds it faster not to write the logits out
 
@@ -36,7 +36,8 @@ def model_sums(model: Encoder, params: dict, batch: dict, **options) -> dict:
 
 
 def objective_sums(objective, model: Encoder, params: dict, batch: dict, rows: dict, whole: dict, **options) -> dict:
-    """Sums of an objective over a model's predictions; see `ops.cross_entropy.linear_sums`."""
+    """Sums of an objective over a model's predictions; see `ops.linear_sums`."""
     x_BND = model.apply({"params": params}, batch["inputs"], method="features", **options)
     weight, bias_V, axis = model.head_weights(params)
-    return linear_sums(objective, x_BND, weight, bias_V, rows, whole, batch["weights"], axis)
+    how = {"precision": model.config.precision, "implementation": model.config.implementation}
+    return linear_sums(objective, x_BND, weight, bias_V, rows, whole, batch["weights"], axis, **how)

@@ -62,6 +62,7 @@ def fit(run: Run, callbacks: Sequence[Callback], interrupt: Interrupt) -> None:
         for callback in callbacks:
             callback.before_step(run, step, batch)
         run.state, metrics = run.setup.train_step(run.state, batch, run.setup.trained.arrays)
+        interrupt.arm()  # the first step is compiled: from here on there is something to save
         if pending:
             report(run, callbacks, pending)
         pending = Report(step, metrics, batch)

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fftnet_jax.mixers import CausalFFTNet
-from fftnet_jax.mixers.causal_fftnet import SpectralModes
+from fftnet_jax.mixers import CausalFFTNet, SpectralModes
 
 WIDTH, MODES, HORIZON, TAPS = 5, 6, 50, 3
 

@@ -1,6 +1,7 @@
 """Two processes on one machine: the losses of one, and what each does when the other is gone."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -125,3 +126,30 @@ def test_party_from_the_environment(monkeypatch):
     assert party(False, None, None, None) == Party("10.0.0.1:1234", 4, 3)
     assert party(False, "10.0.0.2:1234", "2", "1") == Party("10.0.0.2:1234", 2, 1), "flags come before"
     assert os.environ[VARIABLES[2]] == "3"
+
+
+LONELY = """
+import sys
+from fftnet_jax.parallel import hosts
+hosts.JOIN = 1
+import train
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_others_that_never_come(number, experiment, tmp_path):
+    """One line with the seconds that passed, in place of JAX's trace."""
+    start = time.monotonic()
+    argv = ["--config", experiment, "--workdir", str(tmp_path / "run"), "--num_processes=2", f"--process_id={number}"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-c", LONELY, *argv, "--coordinator", address]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    said = re.fullmatch(
+        rf"error: --coordinator {address}: the other processes were not found in (\d+\.\d) s; start .*\n", done.stderr
+    )
+    assert said and 1 <= float(said[1]) <= time.monotonic() - start, done.stderr
+    assert not (tmp_path / "run").exists()

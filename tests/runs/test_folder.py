@@ -4,6 +4,14 @@ import pytest
 
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.runs.folder import RunFolder, read_metrics, to_json
+from fftnet_jax.runs.seal import seal
+
+
+def finish_step(folder, step):
+    """A checkpoint as a run leaves it, as far as its folder knows."""
+    place = folder / "checkpoints" / str(step)
+    (place / "params").mkdir(parents=True)
+    seal(place)
 
 
 def test_metrics_after_a_step_are_dropped_with_half_a_line(tmp_path):
@@ -37,6 +45,7 @@ def test_configuration_comes_back(tiny, tmp_path):
     folder = RunFolder(tmp_path / "a" / "b")
     folder.make()
     folder.claim(config, "f")
+    finish_step(folder, 10)
     folder.claim(config, "f")
     assert folder.load_config() == config
     folder.claim(tiny("model.vocab_size=5", "model.mixer=attention", "sample.prompt=x", "training.log_every=9"), "f")
@@ -65,6 +74,7 @@ def test_damaged_configuration(content, words, tmp_path):
 def test_changes_are_accepted_and_kept_on_request(tiny, tmp_path):
     folder = RunFolder(tmp_path)
     folder.claim(tiny("model.vocab_size=5"), "f")
+    finish_step(folder, 10)
     other = tiny("model.vocab_size=5", "data.batch_size=8", "training.learning_rate=0.5")
     with pytest.raises(ConfigError, match=r"data.batch_size: 4 there, 8 here.*take --accept_changes"):
         folder.claim(other, "f")
@@ -75,6 +85,78 @@ def test_changes_are_accepted_and_kept_on_request(tiny, tmp_path):
     for fixed in ("model.width=8", "training.optimizer=muon"):
         with pytest.raises(ConfigError, match=f"{fixed.split('=')[0]}: .* take another --workdir"):
             folder.claim(tiny("model.vocab_size=5", fixed), "g", accept_changes=True)
+
+
+@pytest.mark.parametrize(
+    "override, works",
+    [
+        ("model.width=8", False),
+        ("model.num_layers=2", False),
+        ("model.mixer=attention", False),
+        ("model.vocab_size=6", False),
+        ("model.dropout=0.3", True),
+        ("training.optimizer=muon", True),
+        ("training.learning_rate=0.5", True),
+    ],
+)
+def test_init_from_is_recommended_where_it_would_work(override, works, tiny, tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.claim(tiny("model.vocab_size=5"), "f")
+    finish_step(folder, 10)
+    with pytest.raises(ConfigError, match=r"; take .*another --workdir") as info:
+        folder.claim(tiny("model.vocab_size=5", override), "f")
+    assert ("training.init_from" in str(info.value)) == works, info.value
+
+
+LEFT = ("metrics.jsonl", "changes.jsonl", "tokenizer.json", "loss.png", "tensorboard/events", "checkpoints/10/params")
+
+
+def leave(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("of the earlier start")
+
+
+@pytest.mark.parametrize("left", [(), LEFT, ("checkpoints/10.orbax-checkpoint-tmp/junk",), ("checkpoints/10/meta",)])
+def test_start_without_a_checkpoint_is_no_run(left, tiny, tmp_path):
+    """The folder is anybody's, also of other sizes or data, and nothing of that start stays."""
+    folder, other = RunFolder(tmp_path), tiny("model.vocab_size=7", "model.width=8", "training.optimizer=muon")
+    folder.claim(tiny("model.vocab_size=5"), "f")
+    leave(folder, *left, "diverged/3/report.json", "notes.txt")
+    assert not folder.has_checkpoint() and "nothing was saved yet" in folder.after_stop()
+    assert folder.claim(other, "g") == []
+    assert folder.load_config() == other
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {"config.json", "diverged/3/report.json", "notes.txt"}
+
+
+def test_same_command_after_such_a_start_keeps_what_it_needs(tiny, tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.claim(tiny("model.vocab_size=5"), "f")
+    leave(folder, "tokenizer.json")
+    assert folder.claim(tiny("model.vocab_size=5", "training.log_every=9"), "f") == []
+    assert (tmp_path / "tokenizer.json").exists()
+
+
+def test_what_may_be_a_run_is_never_taken_away(tiny, tmp_path):
+    """A finished one, one whose checkpoints were set aside as damaged, and a folder of another program."""
+    config, other = tiny("model.vocab_size=5"), tiny("model.vocab_size=5", "model.width=8")
+    for name, mark in (("finished", "test_metrics.json"), ("damaged", "damaged/10/seal.json")):
+        folder = RunFolder(tmp_path / name)
+        folder.make()
+        folder.claim(config, "f")
+        leave(folder, mark, "metrics.jsonl")
+        with pytest.raises(ConfigError, match=r"holds a run of another configuration .*; take another --workdir$"):
+            folder.claim(other, "f")
+        assert (folder / "metrics.jsonl").exists()
+    foreign = RunFolder(tmp_path / "foreign")
+    foreign.make()
+    for text in ('{"hidden_size": 64}', '{"hidden_size": 64, "data_fingerprint": "f"}', "{}"):
+        (foreign / "config.json").write_text(text)
+        leave(foreign, "tokenizer.json")
+        with pytest.raises(ConfigError, match="another --workdir"):
+            foreign.claim(other, "f")
+        assert (foreign / "config.json").read_text() == text and (foreign / "tokenizer.json").exists()
 
 
 def test_fields_that_came_later_are_no_change(tiny, tmp_path):

@@ -16,7 +16,10 @@ def handler():
 
 
 def test_first_signal_asks_and_second_one_stops(handler):
+    with pytest.raises(KeyboardInterrupt), Interrupt():
+        os.kill(os.getpid(), signal.SIGINT)  # there is nothing to save yet
     with pytest.raises(KeyboardInterrupt), Interrupt() as interrupt:
+        interrupt.arm()
         assert not interrupt.requested
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.requested
@@ -29,6 +32,7 @@ def test_another_thread_leaves_signals_alone():
 
     def work():
         with Interrupt() as interrupt:
+            interrupt.arm()
             seen.append((interrupt.requested, signal.getsignal(signal.SIGTERM)))
 
     thread = threading.Thread(target=work)

@@ -1,0 +1,63 @@
+"""Causal convolution with the taps of damped oscillations, from a state to a state."""
+
+import jax
+import jax.numpy as jnp
+
+from fftnet_jax.ops.modes import Modes, advance_state, damped_waves, state_output
+from fftnet_jax.ops.select import operation
+
+
+def _check(u_BND, modes, skip_D, state_BMD=None, start=0, final_state=True):
+    batch, _, width = u_BND.shape
+    if min(u_BND.shape) < 1 or modes.mix_MD.shape[1] != width:
+        raise ValueError(f"need B, N, D >= 1 and a mix of the same D, got {u_BND.shape} and {modes.mix_MD.shape}")
+    wanted = (batch, 2 * len(modes.decay_M), width)
+    if state_BMD is not None and state_BMD.shape != wanted:
+        raise ValueError(f"state must be (B, 2M, D) = {wanted}, got {state_BMD.shape}")
+
+
+@operation(check=_check)
+def long_convolution(
+    u_BND: jax.Array,
+    modes: Modes,
+    skip_D: jax.Array,
+    state_BMD: jax.Array | None = None,
+    start: jax.Array | int = 0,
+    final_state: bool = True,
+) -> tuple[jax.Array, jax.Array | None]:
+    """y = h * u + skip ⊙ u with the taps h of `modes`: the output (B, N, D), float32, and the state after it.
+
+    The definition, a token at a time: the state loses a part of itself and gains the input, and the output reads it.
+
+    Args:
+      u_BND: input, any real type; computed in float32.
+      state_BMD: of the inputs before, (B, 2M, D); None for none. See `modes`.
+      start: position of the first token, which the state's phases count from.
+      final_state: give None in place of the state after it, which then costs nothing.
+
+    Raises:
+      ValueError: no tokens, or shapes that don't fit.
+    """
+    if state_BMD is None:
+        state_BMD = empty_state(u_BND, modes)
+
+    def token(carry, u_BD):
+        state_BMD, position = carry
+        y_B1D, state_BMD = one_token(u_BD[:, None], modes, skip_D, state_BMD, position)
+        return (state_BMD, position + 1), y_B1D[:, 0]
+
+    (state_BMD, _), y_NBD = jax.lax.scan(token, (state_BMD, jnp.asarray(start)), u_BND.swapaxes(0, 1))
+    return y_NBD.swapaxes(0, 1), state_BMD if final_state else None
+
+
+def one_token(u_B1D, modes: Modes, skip_D, state_BMD, position):
+    """`long_convolution` of one token."""
+    u_B1D = u_B1D.astype(jnp.float32)
+    state_BMD = advance_state(state_BMD, u_B1D, modes.decay_M, modes.frequency_M, position)
+    waves_1M = damped_waves(modes.decay_M, modes.frequency_M, jnp.zeros(1), jnp.asarray(position)[None])
+    return state_output(state_BMD, modes.mix_MD, waves_1M) + skip_D[None, None] * u_B1D, state_BMD
+
+
+def empty_state(u_BND: jax.Array, modes: Modes) -> jax.Array:
+    """The state before the first token: zeros (B, 2M, D)."""
+    return jnp.zeros((u_BND.shape[0], 2 * len(modes.decay_M), u_BND.shape[2]), jnp.float32)

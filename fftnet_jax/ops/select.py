@@ -1,0 +1,118 @@
+"""Which implementation of an operation runs. This file alone knows a platform."""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+
+import jax
+
+from fftnet_jax.config.model import IMPLEMENTATIONS
+
+_PLATFORMS = {"cpu": "cpu", "tpu": "tpu", "gpu": "gpu", "cuda": "gpu", "rocm": "gpu"}
+# Contexts that JAX's caches know of: a jitted function is traced anew where they change.
+_USED = jax.make_user_context("auto")
+_TARGET = jax.make_user_context("")
+
+
+@contextlib.contextmanager
+def use(name: str):
+    """Context in which every operation runs as `name` says, whatever mixers and configuration ask for.
+
+    Args:
+      name: "reference", the definitions; "cpu", "tpu" or "gpu", what is fast there (all run on a CPU too); "auto", what
+        mixers and configuration ask for.
+
+    Raises:
+      ValueError: another name.
+    """
+    with _USED(_known(name)):
+        yield
+
+
+@contextlib.contextmanager
+def compiled_for(devices: jax.sharding.Mesh | Iterable[jax.Device]):
+    """Context in which "auto" means these devices: a mesh, or devices of which ahead-of-time compilation knows."""
+    devices = devices.devices.flat if isinstance(devices, jax.sharding.Mesh) else devices
+    with _TARGET(next(iter(devices)).platform):
+        yield
+
+
+def explain(implementation: str = "auto") -> tuple[str, str]:
+    """The implementation that runs, and why.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    for name, why in ((_USED.value, "ops.use asks for it"), (_known(implementation), "the mixer's field asks for it")):
+        if name != "auto":
+            return name, why
+    platform, why = _platform()
+    return _PLATFORMS.get(platform, "reference"), f"{why} a {platform.upper()}"
+
+
+def choose(implementation: str = "auto") -> str:
+    """The implementation that runs: "reference", "cpu", "tpu" or "gpu"."""
+    return explain(implementation)[0]
+
+
+def _platform() -> tuple[str, str]:
+    if _TARGET.value:
+        return _TARGET.value, "the program is compiled for"
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    if device is not None:
+        return device.platform, "the mesh at hand is of"
+    device = jax.config.jax_default_device
+    if device is not None:
+        return getattr(device, "platform", device), "jax.default_device is"
+    return jax.default_backend(), "JAX's default backend is"
+
+
+def _known(name: str) -> str:
+    if name not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, got {name!r}")
+    return name
+
+
+class Operation:
+    """A definition that may have faster implementations; called as the definition is, and with `implementation=`.
+
+    `@operation` makes one of a function, its reference; `@NAME.implements("cpu")` adds another. An implementation takes
+    the same arguments and gives the same values and gradients.
+    """
+
+    def __init__(self, reference: Callable, check: Callable | None):
+        functools.update_wrapper(self, reference)
+        self.reference, self._check = reference, check
+        self._forms = {"reference": reference}
+
+    def implements(self, *names: str) -> Callable[[Callable], Callable]:
+        """Decorator of an implementation for each of `names`."""
+
+        def add(function: Callable) -> Callable:
+            self._forms.update(dict.fromkeys(map(_known, names), function))
+            return function
+
+        return add
+
+    def __call__(self, *arguments, implementation: str = "auto", **options):
+        if self._check:
+            self._check(*arguments, **options)
+        return self.form(choose(implementation))(*arguments, **options)
+
+    def form(self, name: str) -> Callable:
+        """What runs as `name`: the definition where nothing else is there."""
+        return self._forms.get(name, self.reference)
+
+
+def operation(reference: Callable | None = None, *, check: Callable | None = None):
+    """Decorator that makes an `Operation` of its definition.
+
+    Args:
+      check: called with the same arguments ahead of any implementation; raises ValueError for what can't be computed.
+    """
+    if reference is None:
+        return functools.partial(operation, check=check)
+    made = Operation(reference, check)
+    made.__signature__ = inspect.signature(reference)
+    return made

@@ -1,0 +1,1 @@
+"""What runs and readers survive, `python -m reliability.NAME`: kills, long runs, damaged files."""

@@ -1,0 +1,1 @@
+"""Studies of quality, `python -m studies.NAME`: what was learned, not how fast."""

@@ -1,0 +1,75 @@
+"""docs/extending.md does what it says: its files, put where it says, and its programs run. What docs name is there."""
+
+import importlib.util
+import re
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from fftnet_jax import mixers
+from fftnet_jax.config.model import CHECKS, MIXERS, SPLIT_CHECKS, ModelConfig
+from fftnet_jax.mixers.base import _CLASSES
+
+ROOT = Path(__file__).parents[1]
+PAGES = {file.name: file.read_text(encoding="utf-8") for file in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGES["extending.md"], flags=re.M | re.S))
+LONGEST = 60  # lines of a file
+
+
+def code(title):
+    """The files of a section, by path, and its programs."""
+    files = dict(re.findall(r"^`(\S+\.py)`:\n\n```python\n(.*?)^```", SECTIONS[title], flags=re.M | re.S))
+    blocks = re.findall(r"^```python\n(.*?)^```", SECTIONS[title], flags=re.M | re.S)
+    return files, [block for block in blocks if block not in files.values()]
+
+
+@pytest.fixture
+def registries():
+    """Gives back what a new mixer adds."""
+    held = (_CLASSES, MIXERS, CHECKS, SPLIT_CHECKS, ModelConfig.__dataclass_fields__, sys.modules)
+    before = [dict(registry) for registry in held]
+    yield
+    for registry, content in zip(held, before, strict=True):
+        for name in registry.keys() - content.keys():
+            del registry[name]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_paths_and_modules_are_there(page):
+    new = {path for title in SECTIONS for path in code(title)[0]}
+    rooms = r"\b(?:fftnet_jax|tests|experiments|benchmarks|studies|reliability)"
+    paths = {path.rstrip("./") for path in re.findall(rf"{rooms}/[\w/.]+", PAGES[page])}
+    assert [path for path in paths - new if not (ROOT / path).exists()] == []
+    modules = set(re.findall(rf"python -m ({rooms}\.[\w.]+)", PAGES[page]))
+    assert [name for name in modules if not name.endswith(".NAME") and not importlib.util.find_spec(name)] == []
+
+
+def test_files_are_short():
+    files = {path: text for title in SECTIONS for path, text in code(title)[0].items()}
+    assert files and all(text.count("\n") < LONGEST for text in files.values())
+
+
+def test_mixer(registries, experiment, tmp_path, monkeypatch, capsys):
+    ((path, text),), (program,) = (list(found) for found in (code("Add a mixer")[0].items(), code("Add a mixer")[1]))
+    (tmp_path / Path(path).name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(mixers, "__path__", [*mixers.__path__, str(tmp_path)])  # as if it lay in its folder
+    exec(Path(mixers.__file__).read_text(), {"__name__": mixers.__name__, "__path__": mixers.__path__})
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments/shakespeare.py").write_text(Path(experiment).read_text())
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(compile(program, "docs/extending.md", "exec"), found)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("ROMEO:")
+
+    run, variables = found["run"], {"params": found["run"].params}
+    ids_BN = np.random.default_rng(0).integers(0, run.tokenizer.vocab_size, (2, 9))
+    whole_BNV = jax.jit(run.model.apply)(variables, ids_BN)
+    step = jax.jit(partial(run.model.apply, method="step"))
+    cache = run.model.init_cache(2, 9)
+    for place in range(9):
+        logits_BV, cache = step(variables, ids_BN[:, place], cache)
+        np.testing.assert_allclose(logits_BV, whole_BNV[:, place], atol=1e-5)
