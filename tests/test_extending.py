@@ -10,9 +10,12 @@ import jax
 import numpy as np
 import pytest
 
-from fftnet_jax import mixers
+from fftnet_jax import mixers, tasks
+from fftnet_jax.config.data import SOURCES
 from fftnet_jax.config.model import CHECKS, MIXERS, SPLIT_CHECKS, ModelConfig
 from fftnet_jax.mixers.base import _CLASSES
+from fftnet_jax.runs.folder import read_metrics
+from fftnet_jax.tasks.base import _TASKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {file.name: file.read_text(encoding="utf-8") for file in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
@@ -29,8 +32,8 @@ def code(title):
 
 @pytest.fixture
 def registries():
-    """Gives back what a new mixer adds."""
-    held = (_CLASSES, MIXERS, CHECKS, SPLIT_CHECKS, ModelConfig.__dataclass_fields__, sys.modules)
+    """Gives back what a new mixer or task adds."""
+    held = (_CLASSES, MIXERS, CHECKS, SPLIT_CHECKS, ModelConfig.__dataclass_fields__, _TASKS, SOURCES, sys.modules)
     before = [dict(registry) for registry in held]
     yield
     for registry, content in zip(held, before, strict=True):
@@ -53,16 +56,46 @@ def test_files_are_short():
     assert files and all(text.count("\n") < LONGEST for text in files.values())
 
 
-def test_mixer(registries, experiment, tmp_path, monkeypatch, capsys):
-    ((path, text),), (program,) = (list(found) for found in (code("Add a mixer")[0].items(), code("Add a mixer")[1]))
-    (tmp_path / Path(path).name).write_text(text, encoding="utf-8")
-    monkeypatch.setattr(mixers, "__path__", [*mixers.__path__, str(tmp_path)])  # as if it lay in its folder
-    exec(Path(mixers.__file__).read_text(), {"__name__": mixers.__name__, "__path__": mixers.__path__})
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments/shakespeare.py").write_text(Path(experiment).read_text())
-    monkeypatch.chdir(tmp_path)
-    found = {}
-    exec(compile(program, "docs/extending.md", "exec"), found)
+@pytest.fixture
+def followed(registries, experiment, tmp_path, monkeypatch):
+    """Does what a section says, its files as if they lay in a room's folder; gives what its program leaves."""
+
+    def follow(title, room=None):
+        files, (program,) = code(title)
+        for path, text in files.items():
+            (tmp_path / Path(path).name).write_text(text, encoding="utf-8")
+            monkeypatch.setattr(room, "__path__", [*room.__path__, str(tmp_path)])
+            exec(Path(room.__file__).read_text(), {"__name__": room.__name__, "__path__": room.__path__})
+        (tmp_path / "experiments").mkdir()
+        (tmp_path / "experiments/shakespeare.py").write_text(Path(experiment).read_text())
+        monkeypatch.chdir(tmp_path)
+        found = {}
+        exec(compile(program, "docs/extending.md", "exec"), found)
+        return found
+
+    return follow
+
+
+def test_task(followed, tmp_path, capsys):
+    figures = followed("Add a task", tasks)["figures"]
+    assert set(figures) == {"loss", "accuracy", "split", "step"} and figures["accuracy"] > 0.6, "nothing was learned"
+    printed = capsys.readouterr()
+    assert printed.out == f"{figures['accuracy']}\n", "an empty sample is not printed"
+    assert f"test loss {figures['loss']:.4f}, accuracy {figures['accuracy']:.3f}, parameters of step" in printed.err
+    rows = read_metrics(tmp_path / "runs/majority/metrics.jsonl")
+    assert {name for row in rows for name in row if name.startswith(("train/", "val/"))} == {
+        "train/loss",
+        "val/loss",
+        "val/accuracy",
+    }
+
+
+def test_callback(followed):
+    assert list(followed("Add a callback")["ratio"].seen) == [2, 4]
+
+
+def test_mixer(followed, capsys):
+    found = followed("Add a mixer", mixers)
     assert capsys.readouterr().out.splitlines()[-1].startswith("ROMEO:")
 
     run, variables = found["run"], {"params": found["run"].params}
