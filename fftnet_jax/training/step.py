@@ -53,22 +53,25 @@ def make_train_step(
             return optax.apply_updates(state.params, updates), opt_state
 
         params, opt_state = jax.lax.cond(sane, update, lambda: (state.params, state.opt_state))
-        missed = 1 - sane.astype(jnp.int32)
-        mean = jnp.where(jnp.isnan(state.mean_loss), loss, MEMORY * state.mean_loss + (1 - MEMORY) * loss)
-        state = TrainState(
-            step=state.step + 1,
-            params=params,
-            opt_state=opt_state,
-            skipped=state.skipped + missed,
-            skipped_in_a_row=(state.skipped_in_a_row + 1) * missed,
-            mean_loss=jnp.where(sane, mean, state.mean_loss),
-        )
+        state = _counted(state, sane, loss).replace(params=params, opt_state=opt_state)
         metrics = {name: sums[name] / sums["count"] for name in task.averages}
         metrics |= {"grad_norm": grad_norm}
         metrics |= {"skipped": state.skipped, "skipped_in_a_row": state.skipped_in_a_row}
         return state, metrics
 
     return train_step
+
+
+def _counted(state: TrainState, sane: jax.Array, loss: jax.Array) -> TrainState:
+    """The state after a step whose update was made, or not, but for parameters and optimiser."""
+    missed = 1 - sane.astype(jnp.int32)
+    mean = jnp.where(jnp.isnan(state.mean_loss), loss, MEMORY * state.mean_loss + (1 - MEMORY) * loss)
+    return state.replace(
+        step=state.step + 1,
+        skipped=state.skipped + missed,
+        skipped_in_a_row=(state.skipped_in_a_row + 1) * missed,
+        mean_loss=jnp.where(sane, mean, state.mean_loss),
+    )
 
 
 def make_gradients(

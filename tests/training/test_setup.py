@@ -4,12 +4,12 @@ import pytest
 
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.training import set_up
-from fftnet_jax.training import setup as setup_module
+from fftnet_jax.training import setup as made_by
 
 
 def test_a_set_up_writes_nothing_and_holds_no_parameters(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(setup_module, "init_state", None)  # would fail if it was called
+    monkeypatch.setattr(made_by, "init_state", None)  # would fail if it was called
     before = {id(array) for array in jax.live_arrays()}
     setup = set_up(tiny())
     assert not list(tmp_path.iterdir())
@@ -30,5 +30,5 @@ def test_what_it_holds_trains(tiny):
 
 
 def test_a_prompt_that_cannot_be_read(tiny):
-    with pytest.raises(ConfigError, match="sample.prompt: .*'X'"):
+    with pytest.raises(ConfigError, match=r"sample\.prompt: .*'X'"):
         set_up(tiny("sample.prompt=X"))
