@@ -12,7 +12,7 @@ from fftnet_jax.files import sha256_of
 
 
 class ShardSource(Source):
-    """`source` with what the shards in `folder` keep of its tokens, for `loss.Distillation`.
+    """`source` with what the shards in `folder` keep of its tokens, for `objective.Distillation`.
 
     A batch has "teacher_ids" int32 and "teacher_logps" float32 (B, N, k) and "teacher_tail" float32 (B, N), at
     `temperature`; from shards with k = 0 "teacher_logits" float32 (B, N, V). Only the rows asked for are read, so that

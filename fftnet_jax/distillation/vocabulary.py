@@ -36,7 +36,7 @@ def teacher_features(model: Teacher, params: dict, ids_BN: jax.Array, kept_K: ja
 
 
 def teacher_head(model: Teacher, params: dict, vocab_size: int, kept_K: jax.Array | None) -> dict:
-    """`whole` of `loss.teacher_logits`, for logits over the student's `vocab_size` tokens.
+    """`whole` of `objective.teacher_logits`, for logits over the student's `vocab_size` tokens.
 
     Ids beyond the tokenizer's, which pad a teacher's table, are left out: nothing is written with them.
     """
