@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from fftnet_jax.ops.cpu.dense import in_memory
 from fftnet_jax.ops.linear import linear
-from fftnet_jax.ops.long_convolution import long_convolution, one_token
+from fftnet_jax.ops.long import long_convolution, one_token
 from fftnet_jax.ops.modes import Modes, angles, damped_waves
 from fftnet_jax.ops.precision import EXACT
 
