@@ -6,14 +6,14 @@ The names by which `fftnet_jax.ops` has been known; see there for the operations
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax.ops.causal_convolution import causal_convolution, fast_length
-from fftnet_jax.ops.cpu import long_convolution
+from fftnet_jax.ops.activation import modrelu
+from fftnet_jax.ops.cpu import long
 from fftnet_jax.ops.modes import Modes, advance_state, angles, damped_waves, state_output
-from fftnet_jax.ops.modrelu import modrelu
-from fftnet_jax.ops.short_convolution import short_convolution
-from fftnet_jax.ops.stft_convolution import stft_convolution as causal_stft
+from fftnet_jax.ops.short import short_convolution
+from fftnet_jax.ops.spectrum import window_spectrum
+from fftnet_jax.ops.stft import stft_convolution as causal_stft
 from fftnet_jax.ops.stft_plan import STFTPlan, plan_stft
-from fftnet_jax.ops.window_spectrum import window_spectrum
+from fftnet_jax.ops.taps import causal_convolution, fast_length
 from fftnet_jax.ops.windows import causal_windows, valid_windows
 
 __all__ = [
@@ -53,8 +53,8 @@ def modal_convolution(
     frequency_M: jax.Array,
     mix_MD: jax.Array,
     skip_D: jax.Array | None = None,
-    block: int = long_convolution.BLOCK,
-    group: int = long_convolution.GROUP,
+    block: int = long.BLOCK,
+    group: int = long.GROUP,
 ) -> jax.Array:
     """`causal_convolution` with the taps of the modes, `damped_waves` @ mix, in O(N) and matrix products.
 
@@ -74,4 +74,4 @@ def modal_convolution(
         raise ValueError(f"input and mix must have the same D, got {u_BND.shape} and {mix_MD.shape}")
     skip_D = jnp.zeros(u_BND.shape[2]) if skip_D is None else skip_D
     modes = Modes(decay_M, frequency_M, mix_MD)
-    return long_convolution.convolve(u_BND, modes, skip_D, final_state=False, block=block, group=group)[0]
+    return long.convolve(u_BND, modes, skip_D, final_state=False, block=block, group=group)[0]

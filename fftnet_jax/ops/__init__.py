@@ -6,19 +6,19 @@ called inside.
 """
 
 from fftnet_jax.ops import cpu, gpu, tpu  # noqa: F401  they register themselves
+from fftnet_jax.ops.activation import modrelu
 from fftnet_jax.ops.attention import causal_attention
-from fftnet_jax.ops.causal_convolution import causal_convolution
 from fftnet_jax.ops.cross_entropy import CrossEntropy, linear_sums, linear_token_sums
 from fftnet_jax.ops.dense import dot_general, matmul, matmuls
 from fftnet_jax.ops.fourier import dft, irfft, rfft
 from fftnet_jax.ops.head import head_logits, head_parts
-from fftnet_jax.ops.long_convolution import long_convolution
+from fftnet_jax.ops.long import long_convolution
 from fftnet_jax.ops.modes import Modes
-from fftnet_jax.ops.modrelu import modrelu
 from fftnet_jax.ops.select import choose, compiled_for, explain, operation, use
-from fftnet_jax.ops.short_convolution import short_convolution
-from fftnet_jax.ops.stft_convolution import stft_convolution
-from fftnet_jax.ops.window_spectrum import window_spectrum
+from fftnet_jax.ops.short import short_convolution
+from fftnet_jax.ops.spectrum import window_spectrum
+from fftnet_jax.ops.stft import stft_convolution
+from fftnet_jax.ops.taps import causal_convolution
 
 __all__ = [
     "CrossEntropy",

@@ -32,9 +32,13 @@ def use(name: str):
 
 @contextlib.contextmanager
 def compiled_for(devices: jax.sharding.Mesh | Iterable[jax.Device]):
-    """Context in which "auto" means these devices: a mesh, or devices of which ahead-of-time compilation knows."""
+    """Context in which "auto" means these devices: a mesh, or devices of which ahead-of-time compilation knows.
+
+    No devices leave it as it is.
+    """
     devices = devices.devices.flat if isinstance(devices, jax.sharding.Mesh) else devices
-    with _TARGET(next(iter(devices)).platform):
+    platforms = {device.platform for device in devices}
+    with _TARGET(platforms.pop() if platforms else _TARGET.value):
         yield
 
 

@@ -16,7 +16,7 @@ from fftnet_jax.ops.dense import matmul
 from fftnet_jax.ops.linear import linear
 from fftnet_jax.ops.precision import EXACT
 from fftnet_jax.ops.products import map_first_axis, matmul_by_bin
-from fftnet_jax.ops.stft_convolution import stft_convolution
+from fftnet_jax.ops.stft import stft_convolution
 from fftnet_jax.ops.stft_plan import STFTPlan, four_products, plan_stft
 
 PARTS = 2  # of the bins, one after the other: the memory of one serves the next

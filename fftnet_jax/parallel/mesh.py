@@ -18,6 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from fftnet_jax.config import Config, MeshConfig
 from fftnet_jax.config.model import SPLIT_CHECKS
 from fftnet_jax.errors import ConfigError
+from fftnet_jax.ops.select import compiled_for
 from fftnet_jax.parallel import sequence
 from fftnet_jax.parallel.split_parameters import gathered_by
 
@@ -153,6 +154,7 @@ class Devices:
 
     def __init__(self, mesh: Mesh | None, params, by_block: bool = False):
         self.mesh = mesh if mesh is not None and mesh.size > 1 else None
+        self._devices = mesh.devices.flat if mesh is not None else ()
         self._specs = parameter_specs(params, mesh) if self.mesh else None
         self._by_block = by_block
 
@@ -163,6 +165,10 @@ class Devices:
           has_tree: the function's result is a pair: a tree like the parameters, and what is the same on all devices;
             else only the latter.
         """
+        with compiled_for(self._devices):
+            return self._run(function, params, batch, *rest, has_tree=has_tree)
+
+    def _run(self, function, params, batch, *rest, has_tree):
         if not self.mesh:
             return function(params, batch, *rest)
         same = PartitionSpec()

@@ -39,7 +39,7 @@ def assert_same(found, wanted, tolerance=1e-5):
 @pytest.mark.parametrize("length", [1, 2, 13, 64, 70])
 @pytest.mark.parametrize("case", MIXERS)
 def test_values_and_gradients(case, length):
-    mixer, variables, x_BND = drawn(case, (2, length, 6))
+    mixer, variables, x_BND = drawn(case, (2, length, 8))
 
     @jax.jit
     def run(variables, x_BND):
@@ -56,7 +56,7 @@ def test_values_and_gradients(case, length):
 @pytest.mark.parametrize("name", ["reference", *FASTER])
 @pytest.mark.parametrize("case", CAUSAL_MIXERS)
 def test_decoding_equals_the_full_pass(case, name):
-    mixer, variables, x_BND = drawn(case, (2, 70, 6))
+    mixer, variables, x_BND = drawn(case, (2, 70, 8))
     with ops.use(name):
         full = jax.jit(mixer.apply)(variables, x_BND)
         prefill, step = (
@@ -116,17 +116,17 @@ def test_forward_mode_over_several_blocks():
 
 
 @pytest.mark.parametrize("case", MIXERS)
-@pytest.mark.parametrize("shape", [(5, 6), (2, 0, 6), (2, 5, 7), (1, 2, 5, 6)])
+@pytest.mark.parametrize("shape", [(5, 8), (2, 0, 8), (2, 5, 7), (1, 2, 5, 8)])
 def test_a_mixer_says_what_shape_it_wants(case, shape):
     if case == "fourier" and shape == (2, 5, 7):
         return  # any width will do
-    mixer, variables, _ = drawn(case, (2, 5, 6))
-    with pytest.raises(ValueError, match=r"takes \(batch, tokens, (6|width)\), at least one of each, got \("):
+    mixer, variables, _ = drawn(case, (2, 5, 8))
+    with pytest.raises(ValueError, match=r"takes \(batch, tokens, (8|width)\), at least one of each, got \("):
         mixer.apply(variables, jnp.ones(shape))
 
 
 @pytest.mark.parametrize("case", CAUSAL_MIXERS)
 def test_a_step_says_what_shape_it_wants(case):
-    mixer, variables, _ = drawn(case, (2, 5, 6))
-    with pytest.raises(ValueError, match=r"takes \(batch, 6\), at least one of each, got \(2, 5, 6\)"):
-        mixer.apply(variables, jnp.ones((2, 5, 6)), mixer.init_cache(2, 8), method="step")
+    mixer, variables, _ = drawn(case, (2, 5, 8))
+    with pytest.raises(ValueError, match=r"takes \(batch, 8\), at least one of each, got \(2, 5, 8\)"):
+        mixer.apply(variables, jnp.ones((2, 5, 8)), mixer.init_cache(2, 8), method="step")

@@ -1,4 +1,4 @@
-"""Working memory of a forward and backward pass, as XLA plans it: the order of the gradients that `after` asks for."""
+"""Working memory of a forward and backward pass, as XLA plans it."""
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,10 @@ from fftnet_jax.mixers import CausalFFTNet, CausalSTFT
 
 @pytest.mark.parametrize(
     "mixer, shape, inputs",
-    # In sizes of the input; left to itself, XLA takes 11.3 and 11.5.
+    # In sizes of the input.
     [(CausalFFTNet(256), (1, 8192, 256), 10), (CausalSTFT(64, window=32), (4, 512, 64), 9)],
 )
-def test_gradients_wait_for_one_another(mixer, shape, inputs):
+def test_working_memory_stays_within_so_many_inputs(mixer, shape, inputs):
     def both(params, x_BND, dy_BND):
         y_BND, pull = jax.vjp(mixer.apply, params, x_BND)
         return y_BND, pull(dy_BND)

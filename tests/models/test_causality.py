@@ -9,8 +9,8 @@ import pytest
 from fftnet_jax.config import CAUSAL_MIXERS, MIXERS, ModelConfig
 from fftnet_jax.mixers import build_mixer
 from fftnet_jax.models import Embeddings, build_model
-from fftnet_jax.ops.causal_convolution import DIRECT_LIMIT
 from fftnet_jax.ops.stft_plan import FORMS as STFT_FORMS
+from fftnet_jax.ops.taps import DIRECT_LIMIT
 
 WIDTH, VOCABULARY, LONGEST = 8, 13, 100
 BOUND = 1e-5  # of the largest gradient: float32 rounding of the DFTs over the tokens

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fftnet_jax import ops
-from fftnet_jax.ops.cpu import long_convolution as cpu_long
+from fftnet_jax.ops.cpu import long as cpu_long
 
 FASTER = ("cpu", "tpu", "gpu")
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec
 
+from fftnet_jax import ops
 from fftnet_jax.errors import ConfigError
-from fftnet_jax.parallel.mesh import build_mesh, check_divisible, parameter_specs, state_sharding
+from fftnet_jax.parallel.mesh import Devices, build_mesh, check_divisible, parameter_specs, state_sharding
 
 
 def mesh_of(data, fsdp=1, model=1):
@@ -55,3 +56,8 @@ def test_matrices_are_split_and_vectors_are_whole():
 def test_parameters_are_whole_on_one_device():
     placed = state_sharding({"blocks_0": {"kernel": jnp.zeros((4, 4))}}, build_mesh())
     assert placed["blocks_0"]["kernel"].spec == PartitionSpec()
+
+
+def test_operations_follow_the_mesh():
+    seen = Devices(build_mesh(), {}).run(lambda *_: ops.explain(), {}, {}, has_tree=False)
+    assert seen == ("cpu", "the program is compiled for a CPU")

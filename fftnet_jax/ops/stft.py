@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from fftnet_jax.ops.precision import EXACT
 from fftnet_jax.ops.select import operation
+from fftnet_jax.ops.spectrum import check_spectrum, window_spectrum
 from fftnet_jax.ops.stft_plan import FORMS, STFTPlan
-from fftnet_jax.ops.window_spectrum import check_spectrum, window_spectrum
 from fftnet_jax.ops.windows import causal_windows, valid_windows
 
 

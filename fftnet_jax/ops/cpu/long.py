@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from fftnet_jax.ops.cpu.dense import in_memory
 from fftnet_jax.ops.linear import linear
-from fftnet_jax.ops.long_convolution import long_convolution, one_token
+from fftnet_jax.ops.long import long_convolution, one_token
 from fftnet_jax.ops.modes import Modes, angles, damped_waves
 from fftnet_jax.ops.precision import EXACT
 
@@ -81,7 +81,8 @@ class Carry:
         self._into = jnp.split(waves(lag_T[::-1], lag_T), 2, axis=1)
         self._last = jnp.split(waves(jnp.maximum(rest - 1 - lag_T, 0), lag_T), 2, axis=1)
         self._out = [wave_MT[None] for wave_MT in jnp.split(waves(lag_T + 1, lag_T).T, 2)]
-        turn_KM = angles(start + size * jnp.arange(blocks, dtype=jnp.float32), frequency_M)
+        position_K = jnp.asarray(start, jnp.float32) + size * jnp.arange(blocks, dtype=jnp.float32)
+        turn_KM = angles(position_K, frequency_M)
         self._turn = jnp.cos(turn_KM), jnp.sin(turn_KM)
         # Parts of the state that are lost in a block: exp would round a slow mode's decay away.
         self._lost_M, self._lost_in_rest_M = jnp.expm1(-size * decay_M), jnp.expm1(-rest * decay_M)

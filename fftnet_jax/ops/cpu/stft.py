@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from fftnet_jax.ops.stft_convolution import stft_convolution
+from fftnet_jax.ops.stft import stft_convolution
 from fftnet_jax.ops.stft_forms import planned
 
 stft_convolution.implements("cpu")(partial(planned, backend="cpu"))

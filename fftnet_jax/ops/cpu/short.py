@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from fftnet_jax.ops.linear import linear
-from fftnet_jax.ops.short_convolution import short_convolution, span
+from fftnet_jax.ops.short import short_convolution, span
 
 SEGMENT = 128  # rows of a segment in the gradient of the taps
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fftnet_jax.ops.causal_convolution import DIRECT_LIMIT
+from fftnet_jax.ops.taps import DIRECT_LIMIT
 from fftnet_jax.spectral import causal_convolution, fast_length, short_convolution
 
 FORMS = ("direct", "fft", "matrix")

@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 
-from fftnet_jax.ops.causal_convolution import causal_convolution
-from fftnet_jax.ops.long_convolution import empty_state, long_convolution, one_token
+from fftnet_jax.ops.long import empty_state, long_convolution, one_token
 from fftnet_jax.ops.modes import Modes, advance_state, damped_waves, state_output
+from fftnet_jax.ops.taps import causal_convolution
 
 
 @long_convolution.implements("tpu", "gpu")
