@@ -265,7 +265,7 @@ batch = guide.dataset.train.batch(np.arange(16))
 alone = jax.jit(make_gradients(model, 0, 1, guide))(params, batch, 0, guide.arrays)
 placed = replicated(params, mesh), jax.device_put(batch, batch_sharding(mesh)), 0, replicated(guide.arrays, mesh)
 for accumulation in (1, 2):
-    step = jax.jit(make_gradients(model, 0, accumulation, guide, mesh)).lower(*placed).compile()
+    step = jax.jit(make_gradients(model, 0, accumulation, guide)).lower(*placed).compile()
     for a, b in zip(jax.tree.leaves(step(*placed)), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
     hlo = step.as_text()
