@@ -24,6 +24,8 @@ from fftnet_jax.files import cache_dir, write_atomic
 from fftnet_jax.models.llama import Teacher
 from fftnet_jax.models.llama_config import read_config
 
+# Eight devices on a busy machine wait long for one another; XLA would end the process after 40 s.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_collective_call_terminate_timeout_seconds=600"
 jax.config.update("jax_num_cpu_devices", 8)  # before JAX is used; `devices` shows them
 hypothesis.settings.register_profile("short", max_examples=8, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("short")
