@@ -154,7 +154,10 @@ def compiled_programs(shared_folder):
 
 
 class Compiler:
-    """Whether XLA optimises, as it does for users, or spares the time; what it made the other way is forgotten."""
+    """Whether XLA optimises, as it does for users, or spares the time, in subprocesses too.
+
+    JAX's own memory does not tell the two apart: at a change, what was compiled before is forgotten.
+    """
 
     shipped = True
 
@@ -162,14 +165,17 @@ class Compiler:
         if shipped != self.shipped:
             self.shipped = shipped
             jax.config.update("jax_disable_most_optimizations", not shipped)
+            os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(not shipped))
             jax.clear_caches()
 
     @contextlib.contextmanager
     def as_shipped(self):
         before = self.shipped
         self.set(True)
-        yield
-        self.set(before)
+        try:
+            yield
+        finally:
+            self.set(before)
 
 
 compiler = Compiler()
@@ -183,7 +189,7 @@ def as_shipped():
 
 @pytest.fixture(autouse=True)
 def optimisation(request):
-    """Tests marked `as_shipped`, and all subprocesses, run optimised programs; the others spare that time."""
+    """Tests marked `as_shipped` run optimised programs; the others spare that time."""
     compiler.set(request.node.get_closest_marker("as_shipped") is not None)
 
 
