@@ -1,6 +1,7 @@
 """docs/extending.md does what it says: its files, put where it says, and its programs run. What docs name is there."""
 
 import importlib.util
+import json
 import re
 import sys
 from functools import partial
@@ -10,9 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from fftnet_jax import mixers
+from fftnet_jax import mixers, ops, tasks
+from fftnet_jax.config.data import SOURCES
 from fftnet_jax.config.model import CHECKS, MIXERS, SPLIT_CHECKS, ModelConfig
 from fftnet_jax.mixers.base import _CLASSES
+from fftnet_jax.ops import gpu
+from fftnet_jax.tasks.base import _TASKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {file.name: file.read_text(encoding="utf-8") for file in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
@@ -30,7 +34,8 @@ def code(title):
 @pytest.fixture
 def registries():
     """Gives back what a new mixer adds."""
-    held = (_CLASSES, MIXERS, CHECKS, SPLIT_CHECKS, ModelConfig.__dataclass_fields__, sys.modules)
+    held = (_CLASSES, MIXERS, CHECKS, SPLIT_CHECKS, ModelConfig.__dataclass_fields__, _TASKS, SOURCES, sys.modules)
+    held = (*held, ops.short_convolution._forms)
     before = [dict(registry) for registry in held]
     yield
     for registry, content in zip(held, before, strict=True):
@@ -53,16 +58,44 @@ def test_files_are_short():
     assert files and all(text.count("\n") < LONGEST for text in files.values())
 
 
-def test_mixer(registries, experiment, tmp_path, monkeypatch, capsys):
-    ((path, text),), (program,) = (list(found) for found in (code("Add a mixer")[0].items(), code("Add a mixer")[1]))
-    (tmp_path / Path(path).name).write_text(text, encoding="utf-8")
-    monkeypatch.setattr(mixers, "__path__", [*mixers.__path__, str(tmp_path)])  # as if it lay in its folder
-    exec(Path(mixers.__file__).read_text(), {"__name__": mixers.__name__, "__path__": mixers.__path__})
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments/shakespeare.py").write_text(Path(experiment).read_text())
-    monkeypatch.chdir(tmp_path)
-    found = {}
-    exec(compile(program, "docs/extending.md", "exec"), found)
+@pytest.fixture
+def added(registries, experiment, tmp_path, monkeypatch):
+    """`added("Add a mixer", mixers)`: puts a section's file into its folder and runs its program; its names."""
+
+    def add(title, package):
+        files, (program,) = code(title)
+        ((path, text),) = files.items()
+        (tmp_path / Path(path).name).write_text(text, encoding="utf-8")
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])  # as if it lay in its folder
+        exec(Path(package.__file__).read_text(), {"__name__": package.__name__, "__path__": package.__path__})
+        (tmp_path / "experiments").mkdir()
+        text = Path(experiment).read_text()
+        if package is tasks:  # which brings its own data
+            text = text.replace("config.data.text_file =", "config.data.folder =")
+        (tmp_path / "experiments/shakespeare.py").write_text(text)
+        monkeypatch.chdir(tmp_path)
+        found = {}
+        exec(compile(program, "docs/extending.md", "exec"), found)
+        return found
+
+    return add
+
+
+def test_task(added, capsys):
+    figures = added("Add a task", tasks)["figures"]
+    assert 0 <= figures["perfect_rows"] <= 1 and figures["tokens"] > 0
+    rows = [json.loads(line) for line in Path("runs/reversal/metrics.jsonl").read_text().splitlines()]
+    assert "val/perfect_rows" in rows[-1]
+
+
+def test_implementation(added):
+    found = added("Add an implementation", gpu)
+    assert ops.short_convolution.form("gpu").__name__ == "convolve", "the new one runs"
+    np.testing.assert_allclose(found["found"], found["wanted"], atol=1e-4)
+
+
+def test_mixer(added, capsys):
+    found = added("Add a mixer", mixers)
     assert capsys.readouterr().out.splitlines()[-1].startswith("ROMEO:")
 
     run, variables = found["run"], {"params": found["run"].params}

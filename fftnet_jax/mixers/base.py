@@ -31,7 +31,7 @@ class Mixer(nn.Module):
 
     def describe(self) -> str:
         """Which implementation of its operations runs, and why."""
-        chosen, why = explain(self.implementation)
+        chosen, why = explain(getattr(self, "implementation", "auto"))
         return f"{type(self).__name__}: implementation '{chosen}', because {why}"
 
     @nn.nowrap
