@@ -14,7 +14,6 @@ from safetensors.numpy import save_file
 
 from fftnet_jax import tokenizers
 from fftnet_jax.config import Config, DataConfig, to_dict
-from fftnet_jax.data import load_dataset
 from fftnet_jax.distillation import load_teacher
 from fftnet_jax.distillation.manifest import Manifest, Settings, Shard, shard_name
 from fftnet_jax.distillation.shard_source import ShardSource
@@ -22,6 +21,7 @@ from fftnet_jax.files import sha256_of
 from fftnet_jax.runs.checkpoints import damaged_steps, read_params
 from fftnet_jax.runs.folder import RunFolder
 from fftnet_jax.runs.seal import NAME, seal
+from fftnet_jax.tasks import load_dataset
 from fftnet_jax.tokenizers.reduced import ReducedTokenizer
 
 ROOT = Path(__file__).resolve().parents[1]

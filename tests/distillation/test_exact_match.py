@@ -1,4 +1,3 @@
-import importlib
 import json
 import string
 
@@ -257,7 +256,6 @@ def test_command(student, tmp_path, capsys, split, wanted):
 
 def test_command_of_a_teacher(folder, monkeypatch, capsys):
     """The teacher's own ends count, and its problems are those of the folder."""
-    module = importlib.import_module("fftnet_jax.distillation.teachers")  # the package's name is the function
     model = type("Model", (), {"config": type("Config", (), {"max_length": 99, "eos_ids": (255,)})()})()
     asked = []
 
@@ -275,7 +273,7 @@ def test_command_of_a_teacher(folder, monkeypatch, capsys):
                 [(*b" #### ", int(bytes(ids).split(b"?")[-2].split()[-1]) + 48, 255, 49)[place] for ids in prompts]
             )
 
-    monkeypatch.setattr(module, "load_teacher", load, raising=False)
+    monkeypatch.setattr(exact_match, "load_teacher", load)
     monkeypatch.setattr(exact_match, "generate", fake)
     argv = ["--teacher", "big", "--dtype", "bfloat16", "--folder", str(folder), "--shots", "1", "--max_new_tokens", "9"]
     assert main(argv) == 0
