@@ -24,6 +24,8 @@ from fftnet_jax.files import cache_dir, write_atomic
 from fftnet_jax.models.llama import Teacher
 from fftnet_jax.models.llama_config import read_config
 
+# Eight devices on a busy machine wait long for one another; XLA would end the process after 40 s.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_collective_call_terminate_timeout_seconds=600"
 jax.config.update("jax_num_cpu_devices", 8)  # before JAX is used; `devices` shows them
 hypothesis.settings.register_profile("short", max_examples=8, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("short")
@@ -152,7 +154,10 @@ def compiled_programs(shared_folder):
 
 
 class Compiler:
-    """Whether XLA optimises, as it does for users, or spares the time; what it made the other way is forgotten."""
+    """Whether XLA optimises, as it does for users, or spares the time, in subprocesses too.
+
+    JAX's own memory does not tell the two apart: at a change, what was compiled before is forgotten.
+    """
 
     shipped = True
 
@@ -160,14 +165,17 @@ class Compiler:
         if shipped != self.shipped:
             self.shipped = shipped
             jax.config.update("jax_disable_most_optimizations", not shipped)
+            os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(not shipped))
             jax.clear_caches()
 
     @contextlib.contextmanager
     def as_shipped(self):
         before = self.shipped
         self.set(True)
-        yield
-        self.set(before)
+        try:
+            yield
+        finally:
+            self.set(before)
 
 
 compiler = Compiler()
@@ -181,7 +189,7 @@ def as_shipped():
 
 @pytest.fixture(autouse=True)
 def optimisation(request):
-    """Tests marked `as_shipped`, and all subprocesses, run optimised programs; the others spare that time."""
+    """Tests marked `as_shipped` run optimised programs; the others spare that time."""
     compiler.set(request.node.get_closest_marker("as_shipped") is not None)
 
 

@@ -317,6 +317,7 @@ def run(*argv, **kwargs):
     return subprocess.run([sys.executable, *argv], cwd=ROOT, capture_output=True, text=True, timeout=300, **kwargs)
 
 
+@pytest.mark.as_shipped
 def test_scripts_end_to_end(experiment, tmp_path):
     """From a shell: an error, an interrupted run, its second half, and text from it."""
     workdir = tmp_path / "run"

@@ -26,10 +26,7 @@ from fftnet_jax.training import train
 
 @pytest.fixture(scope="session")
 def written(student, tmp_path_factory, as_shipped):
-    """`written(k)`: the configuration to train from a finished folder of shards with top k. Not to be changed.
-
-    To the bit what a subprocess writes, which runs optimised programs.
-    """
+    """`written(k)`: the configuration to train from a finished folder of shards with top k. Not to be changed."""
     done = {}
 
     def get(top_k, temperature=2.0):
@@ -96,6 +93,7 @@ def test_full_shards_train_as_the_teacher_itself(written, student, tmp_path):
     assert rows["online"][0]["train/kl"] > 0.01
 
 
+@pytest.mark.as_shipped
 def test_killed_writer_goes_on(written, student, tmp_path):
     config = written(7)
     folder = tmp_path / "killed"

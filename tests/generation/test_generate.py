@@ -67,7 +67,8 @@ def test_random_choices_are_the_seeds_whatever_the_host_takes_at_once(count, mad
     if count:
         monkeypatch.setattr(module, "_next_count", lambda made, seconds: count)
     prompts, how, key = [[1, 2, 3], [7, 0, 12]], Sampling(1.5), jax.random.key(4)
-    wanted = recomputed(logits_of, prompts, 25, lambda logits, i: sample(logits, jax.random.fold_in(key, i), how))
+    choose = jax.jit(lambda logits, i: sample(logits, jax.random.fold_in(key, i), how))
+    wanted = recomputed(logits_of, prompts, 25, choose)
     np.testing.assert_array_equal(tokens(model, params, prompts, 25, how, 4), wanted)
 
 

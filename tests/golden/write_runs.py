@@ -72,7 +72,7 @@ def config_of(name: str, text_file: Path) -> Config:
 def tree(fields: dict) -> dict:
     """Shape and, from seed 0, the sum and the first number of each parameter, by path."""
     config = ModelConfig(family="encoder", vocab_size=13, max_length=24, **SIZES | fields)
-    params = build_model(config).init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    params = jax.jit(build_model(config).init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): [
             list(leaf.shape), str(leaf.dtype), float(np.asarray(leaf, np.float64).sum()), float(leaf.ravel()[0]),

@@ -7,6 +7,7 @@ import pytest
 from fftnet_jax.mixers import CausalFFTNet, CausalSTFT
 
 
+@pytest.mark.as_shipped
 @pytest.mark.parametrize(
     "mixer, shape, inputs",
     # In sizes of the input.

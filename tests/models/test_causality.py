@@ -12,6 +12,7 @@ from fftnet_jax.models import Embeddings, build_model
 from fftnet_jax.ops.stft_plan import FORMS as STFT_FORMS
 from fftnet_jax.ops.taps import DIRECT_LIMIT
 
+pytestmark = pytest.mark.as_shipped  # exactly 0 is a claim on optimised programs
 WIDTH, VOCABULARY, LONGEST = 8, 13, 100
 BOUND = 1e-5  # of the largest gradient: float32 rounding of the DFTs over the tokens
 SIZES = {
@@ -86,7 +87,7 @@ def decoder_and_params(name):
     return model, random_params(model, jnp.zeros((1, 1), jnp.int32))
 
 
-@pytest.mark.parametrize("length", [1, 2, 7, 16, 33, 64, 100])
+@pytest.mark.parametrize("length", [1, 2, 33, 100])
 @pytest.mark.parametrize("name", CAUSAL_MIXERS)
 def test_mixer_sees_no_future(name, length):
     assert mixer_leak(name, length) <= allowed([name], length)
@@ -111,9 +112,9 @@ def test_class_says_what_the_configuration_says(name):
     assert build_mixer(name, ModelConfig(family="encoder", mixer=name, **SIZES)).causal == MIXERS[name]
 
 
-@pytest.mark.parametrize("length", [16, 64])
 @pytest.mark.parametrize("name", DECODERS)
-def test_decoder_sees_no_future(name, length):
+def test_decoder_sees_no_future(name):
+    length = 64
     model, params = decoder_and_params(name)
     ids_BN = jax.random.randint(jax.random.key(2), (2, length), 0, VOCABULARY)
 
@@ -133,7 +134,7 @@ def test_decoder_sees_no_future(name, length):
     assert found <= allowed(model.config.mixers, length)
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", list(DECODERS)[len(CAUSAL_MIXERS) :])
 def test_later_tokens_change_no_logits(name):
     model, params = decoder_and_params(name)
     ids_BN = np.random.default_rng(0).integers(VOCABULARY, size=(2, 40))

@@ -1,5 +1,6 @@
 """Prefill and steps through a cache give what one call on the whole sequence gives."""
 
+import functools
 from functools import partial
 
 import jax
@@ -11,6 +12,7 @@ from fftnet_jax.config import CAUSAL_MIXERS, ModelConfig
 from fftnet_jax.mixers import build_mixer
 from fftnet_jax.models import build_model
 
+pytestmark = pytest.mark.as_shipped
 BATCH, LENGTH, WIDTH, VOCABULARY = 3, 37, 8, 13
 SIZES = {"width": WIDTH, "num_heads": 2, "window": 5, "filter_modes": 6, "vocab_size": VOCABULARY, "short_filter": 3}
 SPLITS = [(), (6,), (6, 6, 6), (LENGTH,)]  # tokens per prefill; the rest come by steps
@@ -36,10 +38,20 @@ def prepared(module, params):
 
 def check(module, variables, cache, inputs, splits=SPLITS):
     """`inputs` is (B, N) of tokens or (B, N, D); `variables` are the parameters, with or without constants."""
-    full = jax.jit(lambda x: module.apply({"params": variables["params"]}, x))(inputs)
-    prefill = jax.jit(lambda x, cache: module.apply(variables, x, cache, method="prefill"))
-    step = jax.jit(lambda x, cache: module.apply(variables, x, cache, method="step"))
-    shapes = jax.tree.map(jnp.shape, cache)
+    check_calls(*calls(module, variables), cache, inputs, splits)
+
+
+def calls(module, variables):
+    """The full pass, prefill and step, compiled once a shape."""
+    return (
+        jax.jit(lambda x: module.apply({"params": variables["params"]}, x)),
+        jax.jit(partial(module.apply, variables, method="prefill"), static_argnames="last"),
+        jax.jit(partial(module.apply, variables, method="step")),
+    )
+
+
+def check_calls(full, prefill, step, cache, inputs, splits):
+    full, shapes, compiled = full(inputs), jax.tree.map(jnp.shape, cache), step._cache_size()
     for split in splits:
         now, place, outputs = cache, 0, []
         for count in split:
@@ -55,7 +67,7 @@ def check(module, variables, cache, inputs, splits=SPLITS):
         assert found.shape == full.shape
         error_N = np.abs(found - full).max(axis=(0, 2)) / np.abs(full).max()
         assert error_N.max() <= 2e-5, (split, error_N)
-    assert step._cache_size() <= 1  # steps never compile again
+    assert step._cache_size() <= compiled + 1  # steps never compile again
 
 
 def decoder(name):
@@ -63,6 +75,13 @@ def decoder(name):
     model = build_model(config)
     ids_BN = jax.random.randint(jax.random.key(0), (BATCH, LENGTH), 0, VOCABULARY)
     return model, random_params(model, ids_BN), ids_BN
+
+
+@functools.cache
+def compiled(name):
+    """A decoder's empty cache, tokens, and its full pass, prefill and step."""
+    model, params, ids_BN = decoder(name)
+    return model.init_cache(BATCH, LENGTH + 4), ids_BN, *calls(model, prepared(model, params))
 
 
 @pytest.mark.parametrize("name", CAUSAL_MIXERS)
@@ -75,9 +94,8 @@ def test_mixer(name):
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_decoder(name):
-    model, params, ids_BN = decoder(name)
-    spare = 4 if name != "attention" else 0
-    check(model, prepared(model, params), model.init_cache(BATCH, LENGTH + spare), ids_BN)
+    empty, ids_BN, *found = compiled(name)
+    check_calls(*found, empty, ids_BN, SPLITS)
 
 
 def test_steps_take_the_constants_that_they_are_handed():
@@ -96,15 +114,13 @@ def test_steps_take_the_constants_that_they_are_handed():
 @pytest.mark.parametrize("name", DECODERS)
 def test_rows_of_different_lengths(name):
     """In one batch, filled up on the left, each row gives what it gives alone."""
-    model, params, ids_BN = decoder(name)
+    empty, ids_BN, full, prefill, step = compiled(name)
     lengths, place, new = (1, 5, 17), 20, LENGTH - 17
-    full = np.asarray(jax.jit(lambda ids: model.apply({"params": params}, ids))(ids_BN))
-    prefill = jax.jit(partial(model.apply, {"params": params}, method="prefill"))
-    step = jax.jit(partial(model.apply, {"params": params}, method="step"))
+    full = np.asarray(full(ids_BN))
     rows = [np.concatenate([np.full(place - n, 7), row]) for n, row in zip(lengths, ids_BN, strict=True)]
     padded = np.stack([row[: place + new] for row in rows])
     pads = place - np.array(lengths)
-    outputs, cache = prefill(padded[:, :place], model.init_cache(BATCH, LENGTH), pads)  # the pads take no room
+    outputs, cache = prefill(padded[:, :place], empty, pads)
     more, cache = prefill(padded[:, place : place + 4], cache)
     outputs = [outputs, more]
     for index in range(place + 4, place + new):
@@ -138,10 +154,19 @@ def test_cache_keeps_its_shapes_and_types(name):
 
 
 def test_last_logits_alone():
-    model, params, ids_BN = decoder("one tap")
-    cache = model.init_cache(BATCH, LENGTH)
-    prefill = jax.jit(partial(model.apply, {"params": params}, method="prefill"), static_argnames="last")
-    np.testing.assert_allclose(prefill(ids_BN, cache, last=True)[0], prefill(ids_BN, cache)[0][:, -1], atol=1e-5)
+    empty, ids_BN, _, prefill, _ = compiled("one tap")
+    np.testing.assert_allclose(prefill(ids_BN, empty, last=True)[0], prefill(ids_BN, empty)[0][:, -1], atol=1e-5)
+
+
+def test_the_cache_need_not_hold_the_pads():
+    """Of rows of different lengths: a cache of just the longest row's tokens is enough."""
+    model, params, ids_BN = decoder("attention")
+    pads, rows = np.array([3, 0]), np.stack([np.concatenate([[7, 7, 7], ids_BN[0, :5]]), ids_BN[1, :8]])
+    prefill = jax.jit(partial(model.apply, {"params": params}, method="prefill"))
+    wanted = jax.jit(model.apply)({"params": params}, ids_BN[:2, :8])
+    found, _ = prefill(rows, model.init_cache(2, 8), pads)
+    np.testing.assert_allclose(found[1], wanted[1], atol=2e-5 * np.abs(wanted).max())
+    np.testing.assert_allclose(found[0, 3:], wanted[0, :5], atol=2e-5 * np.abs(wanted).max())
 
 
 def test_bad_sizes_of_a_cache():

@@ -29,6 +29,7 @@ MUON = (
     "model.num_layers=2",
     "model.mixer=causal_stft,attention",
     "data.tokenizer=byte",
+    "training.histogram_every=0",
 )
 # Trains like train.py, and kills itself without a warning once the numbers of step 22 are written.
 KILLED = """
