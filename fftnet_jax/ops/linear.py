@@ -23,10 +23,11 @@ def linear(function: Callable, transpose: Callable, residuals, x):
     """
     residual_leaves, residual_tree = jax.tree.flatten(residuals)
     leaves, tree = jax.tree.flatten(x)
+    count = len(residual_leaves)  # a number, so that the functions below hold no tracer
     out_tree = jax.tree.structure(jax.eval_shape(function, residuals, x))
 
     def unflat(function, x_tree, *flat):
-        parts = flat[: len(residual_leaves)], flat[len(residual_leaves) :]
+        parts = flat[:count], flat[count:]
         return tuple(jax.tree.leaves(function(residual_tree.unflatten(parts[0]), x_tree.unflatten(parts[1]))))
 
     found = linear_p.bind(
@@ -34,7 +35,7 @@ def linear(function: Callable, transpose: Callable, residuals, x):
         *leaves,
         function=lambda *flat: unflat(function, tree, *flat),
         transpose=lambda *flat: unflat(transpose, out_tree, *flat),
-        count=len(residual_leaves),
+        count=count,
     )
     return out_tree.unflatten(found)
 

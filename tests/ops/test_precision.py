@@ -80,7 +80,7 @@ def evaluate(equation, params, inputs):
         jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, [])
         return interpret(jaxpr, consts, *inputs)
     if name == "scan":
-        return interpret_scan(params, inputs)
+        return interpret_scan(equation, inputs)
     if name == "linear":  # whose function is one of arrays
         closed = jax.make_jaxpr(params["function"])(*inputs)
         return interpret(closed.jaxpr, closed.consts, *inputs)
@@ -89,10 +89,15 @@ def evaluate(equation, params, inputs):
     return equation.primitive.bind(*inputs, **params)
 
 
-def interpret_scan(params, inputs):
-    constants, carry = np.split(np.arange(len(inputs)), [params["num_consts"]])
-    carry, rows = np.split(carry, [params["num_carry"]])
-    closed = params["jaxpr"]
+def interpret_scan(equation, inputs):
+    params, closed = equation.params, equation.params["jaxpr"]
+    # Counted by their shapes: jax 0.10 has num_consts and num_carry, 0.12 has not.
+    taken, given = (
+        sum(outer.aval.ndim > inner.aval.ndim for outer, inner in zip(*pairs, strict=True))
+        for pairs in ((equation.invars, closed.jaxpr.invars), (equation.outvars, closed.jaxpr.outvars))
+    )
+    first, rest = len(inputs) - taken - (len(equation.outvars) - given), len(inputs) - taken
+    constants, carry, rows = np.split(np.arange(len(inputs)), [first, rest])
 
     def turn(held, row):
         out = interpret(closed.jaxpr, closed.consts, *[inputs[i] for i in constants], *held, *row)
