@@ -146,7 +146,7 @@ def test_what_may_be_a_run_is_never_taken_away(tiny, tmp_path):
         folder.make()
         folder.claim(config, "f")
         leave(folder, mark, "metrics.jsonl")
-        with pytest.raises(ConfigError, match="holds a run of another configuration .*; take another --workdir$"):
+        with pytest.raises(ConfigError, match=r"holds a run of another configuration .*; take another --workdir$"):
             folder.claim(other, "f")
         assert (folder / "metrics.jsonl").exists()
     foreign = RunFolder(tmp_path / "foreign")
