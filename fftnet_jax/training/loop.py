@@ -21,6 +21,7 @@ from fftnet_jax.runs.checkpoints import Checkpoints, dump_state, read_params
 from fftnet_jax.runs.folder import RunFolder, read_metrics, to_json, write_text
 from fftnet_jax.runs.lock import Lock
 from fftnet_jax.runs.opening import fresh_params, load, resolve_sizes
+from fftnet_jax.training.budget import check_fits
 from fftnet_jax.training.evaluation import make_evaluate, test_figures
 from fftnet_jax.training.interrupt import Interrupt
 from fftnet_jax.training.logger import Logger
@@ -49,6 +50,7 @@ def train(config: Config, workdir: str | Path, accept_changes: bool = False) -> 
     dataset = guide.dataset if guide else dataset
     config = resolve(config, dataset)
     mesh = build_mesh(config.mesh)
+    check_fits(config, mesh)
     check_divisible(config, mesh)
     check_prompt(config, dataset)
     folder = RunFolder(workdir)
