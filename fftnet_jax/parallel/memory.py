@@ -7,6 +7,23 @@ import jax
 CGROUPS = Path("/sys/fs/cgroup")
 
 
+def shortage(device: int, host: int, devices: list) -> tuple[int, str]:
+    """By how many bytes a need is not met, and how to say it; (0, "") where it is, and where nobody knows.
+
+    Args:
+      device: bytes needed on each of `devices`, those of this process.
+      host: bytes needed of the host, devices apart.
+    """
+    own = min(filter(None, map(device_memory, devices)), default=None)
+    room, shared = host_memory(), host if own else host + len(devices) * device
+    found = [(0, "")]
+    if own and device > own:
+        found.append((device - own, f"{_gib(device)} on each device, which has {_gib(own)}"))
+    if room is not None and shared > room:
+        found.append((shared - room, f"{_gib(shared)} of memory, and this host has {_gib(room)} free"))
+    return max(found)
+
+
 def device_memory(device: jax.Device) -> int | None:
     """Bytes that arrays on a device may take; None for one without memory of its own, and where it doesn't tell."""
     try:
@@ -61,3 +78,7 @@ def _numbers(file: Path, unit: int) -> dict[str, int]:
         return {name.rstrip(":"): int(value) * unit for name, value, *_ in words}
     except (OSError, ValueError):
         return {}
+
+
+def _gib(size: int) -> str:
+    return f"{min(size, 2**63) / 2**30:,.1f} GiB"  # beyond that nothing is exact

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from fftnet_jax.config import Config
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.mixers.base import mixer_class, options
-from fftnet_jax.models.sizes import BEYOND
-from fftnet_jax.parallel.memory import device_memory, host_memory
+from fftnet_jax.parallel.memory import shortage
 
 PROGRAM = 100_000  # bytes of the host that a block takes at least while the program is traced
 FIELDS = (
@@ -30,49 +29,31 @@ class Need:
     host: int
 
 
-@dataclass(frozen=True)
-class Lack:
-    """Where a need is not met: by how many bytes, and how to say it."""
-
-    bytes: int = 0
-    words: str = ""
-
-
 def check_memory(config: Config, need_of: Callable[[Config], Need], devices: list, what: str) -> None:
     """Raises ConfigError where `need_of(config)` is more than `devices` of this process and its host have.
 
     Args:
       what: needs it, such as "parameters and one step".
     """
-    own = min(filter(None, map(device_memory, devices)), default=None)
-    host, sharing = host_memory(), 0 if own else len(devices)
 
-    def lack(config: Config) -> Lack:
-        need = need_of(config)
-        shared = need.host + sharing * need.device
-        found = [Lack()]
-        if own and need.device > own:
-            found.append(Lack(need.device - own, f"{_gib(need.device)} on each device, which has {_gib(own)}"))
-        if host is not None and shared > host:
-            found.append(Lack(shared - host, f"{_gib(shared)} of memory, and this host has {_gib(host)} free"))
-        return max(found, key=lambda one: one.bytes)
+    def lack(config: Config) -> int:
+        return shortage(**vars(need_of(config)), devices=devices)[0]
 
-    worst = lack(config)
-    if worst.bytes:
-        raise ConfigError(f"{_culprits(config, lack, worst)}: {what} need at least {worst.words}")
+    worst, words = shortage(**vars(need_of(config)), devices=devices)
+    if worst:
+        raise ConfigError(f"{_culprits(config, lack, worst)}: {what} need at least {words}")
 
 
-def _culprits(config: Config, lack: Callable[[Config], Lack], worst: Lack) -> str:
+def _culprits(config: Config, lack: Callable[[Config], int], worst: int) -> str:
     """The fields to lower: each that would do alone if it had its default, else those that must come down together."""
-    names, left = [], worst.bytes
-    smaller = config
+    names, left, smaller = [], worst, config
     while left and len(names) < 4:
         lacks = {}
         for name in (*FIELDS, *_options(config), "model.vocab_size"):
             if _get(smaller, name) > _default(smaller, name) and (less := _lowered(smaller, name)):
-                lacks[name] = lack(less).bytes
+                lacks[name] = lack(less)
         if not names and 0 in lacks.values():
-            return _must_be_lower(config, [name for name, bytes in lacks.items() if not bytes], " or ")
+            return _must_be_lower(config, [name for name, missing in lacks.items() if not missing], " or ")
         best = min(lacks, key=lacks.get, default=None)
         if best is None or lacks[best] >= left:
             break
@@ -141,7 +122,3 @@ def _with(config: Config, changes: dict[str, int]) -> Config:
         sections.setdefault(section, {})[field] = value
     made = {name: dataclasses.replace(getattr(config, name), **fields) for name, fields in sections.items()}
     return dataclasses.replace(config, **made)
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:,.1f} GiB" if size < BEYOND else "over 8,000,000,000 GiB"
