@@ -65,6 +65,9 @@ def test_what_is_added_up(tiny):
     assert held_out.device > 399_000 * 16 * 65 * 4 and held_out.host == 400_000 * 16 * TOKEN + PROGRAM
     layers = need(tiny(*VOCAB, "model.num_layers=1001"), mesh)
     assert layers.host - base.host == 1000 * PROGRAM
+    linear = ("model.family=encoder", "model.mixer=fourier", "model.ffn_width=0", "model.block_norm=none")
+    one, many = (need(tiny(*VOCAB, *linear, f"model.num_layers={count}"), mesh).device for count in (1, 9))
+    assert many == one, "nothing is kept where nothing is curved"
 
 
 def refused(config, monkeypatch, host=8 * 2**30, device=None):
@@ -112,6 +115,12 @@ WORDS = {
 def test_absurd_sizes_are_refused_with_the_field(overrides, tiny, monkeypatch):
     message = refused(tiny(*VOCAB[: "model.vocab_size" not in overrides[0]], *overrides), monkeypatch)
     assert WORDS[overrides] in message and message.endswith("GiB of memory, and this host has 8.0 GiB free"), message
+
+
+def test_fields_of_which_one_would_do(tiny, monkeypatch):
+    config = tiny(*VOCAB, "data.batch_size=3200", "data.length=25600")
+    message = refused(config, monkeypatch)
+    assert message.startswith("data.batch_size or data.length must be lower, got 3200 and 25600: "), message
 
 
 def test_device_with_memory_of_its_own(tiny, monkeypatch):
