@@ -101,6 +101,10 @@ def refused(capsys):
         ("data.text_file=/nowhere/text", ["data.text_file", "/nowhere/text"]),
         ("data.text_file=/", ["data.text_file", "folder"]),
         ("data.length=100000", ["data.length=100000", "too short"]),
+        ("model.width=1000000", ["model.width must be lower, got 1000000", "GiB of memory, and this host has"]),
+        ("model.num_layers=2147483647", ["model.num_layers must be lower", "got 2147483647", "GiB"]),
+        ("data.batch_size=2147483647", ["data.batch_size must be lower", "got 2147483647", "GiB"]),
+        ("training.eval_batch_size=2147483647", ["training.eval_batch_size must be lower", "got 2147483647", "GiB"]),
         ("sample.prompt=XYZ", ["sample.prompt", "'XYZ'"]),
         ("sample.top_p=0", ["sample.top_p", "above 0"]),
     ],
@@ -118,6 +122,11 @@ def test_wrong_setting_leaves_no_trace(override, words, train, refused, experime
         (["model.mixer=attention", "model.width=15"], ["model.width", "multiple", "15"]),
         (["model.positions=learned", "model.max_length=8"], ["data.length", "8", "16"]),
         (["model.family=encoder", "data.source=recall", "data.text_file="], ["recall", "decoder"]),
+        (
+            ["data.source=recall", "data.text_file=", "data.num_keys=2", "data.length=2147483647"],
+            ["data.length", "GiB"],
+        ),
+        (["data.source=patterns", "data.text_file=", "data.vocab_size=2147483647"], ["data.vocab_size", "GiB"]),
         (["data.source=recall", "data.text_file=", "data.num_keys=9"], ["data.num_keys", "9"]),
     ],
 )
@@ -239,6 +248,7 @@ def test_help_is_readable(name, words, request, capsys):
         (["--temperature=nan"], ["temperature", "got nan"]),
         (["--max_new_tokens=-1"], ["max_new_tokens", "got -1"]),
         (["--num_samples=0"], ["num_samples", "got 0"]),
+        (["--num_samples=2147483647"], ["--num_samples must be lower, got 2147483647", "GiB of memory"]),
         (["--seed=-1"], ["seed", "got -1"]),
         (["--seed=99999999999999"], ["seed", "got 99999999999999"]),
         (["--checkpoint=first"], ["--checkpoint", "'first'"]),
@@ -275,6 +285,17 @@ def test_folders_that_hold_no_decoder(generate, refused, trained, tmp_path):
     refused(generate, ["--workdir", str(bare), "--untrained", *prompt], "encoder", "fourier")
     (bare / "config.json").write_text("{")
     refused(generate, ["--workdir", str(bare), *prompt], str(bare / "config.json"))
+
+
+@pytest.mark.parametrize("field", ["width", "num_layers", "ffn_width", "vocab_size", "filter_modes", "short_filter"])
+def test_run_of_absurd_sizes(field, generate, refused, trained, tmp_path):
+    """Opened as it stands, or without a checkpoint: nothing is made."""
+    shutil.copytree(trained, tmp_path / "run")
+    config = json.loads((trained / "config.json").read_text())
+    config["model"][field] = 2**31 - 8
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    words = [str(tmp_path / "run" / "config.json"), "must be lower", "got 2147483640", "its parameters need", "GiB"]
+    refused(generate, ["--workdir", str(tmp_path / "run"), "--untrained", "--prompt=the"], *words)
 
 
 def test_generate_writes_text_to_stdout_and_the_rest_to_stderr(generate, trained, tmp_path, capsys, monkeypatch):

@@ -8,7 +8,8 @@ import time
 import numpy as np
 
 from fftnet_jax.config import LARGEST, Arguments, run_command
-from fftnet_jax.generation import Sampling, generate, read_prompts, stream_text
+from fftnet_jax.errors import ConfigError
+from fftnet_jax.generation import Sampling, check_room, generate, read_prompts, stream_text
 from fftnet_jax.runs.opening import load_decoder
 
 
@@ -82,6 +83,10 @@ def answer(args: argparse.Namespace) -> int:
     prompts = read_prompts(args.prompt, args.prompt_file)
     for prompt in prompts:
         run.tokenizer.encode(prompt)  # all are checked before the first is continued
+    try:
+        check_room(run.model, len(prompts) * args.num_samples, args.max_new_tokens)
+    except ConfigError as error:
+        raise ConfigError(f"--num_samples must be lower, got {args.num_samples}: {error}") from error
     print(f"{run.describe()}; {how}, seed {args.seed}", file=sys.stderr)
     start = time.monotonic()
     count = write_text(run, prompts, args, how)

@@ -11,6 +11,7 @@ import numpy as np
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.generation.sampling import Sampling, sample
 from fftnet_jax.models import Decoder
+from fftnet_jax.parallel.memory import shortage
 
 SAMPLING = Sampling()
 MOST_TOKENS = 32  # made between two looks of the host
@@ -61,6 +62,16 @@ def generate(
             row += new_T
         index += len(new_TB)
         yield from new_TB
+
+
+def check_room(model: Decoder, rows: int, tokens: int) -> None:
+    """Raises ConfigError where the caches of so many rows, of so many tokens each, can't fit on the first device."""
+    room = max(1, min(model.config.max_length, tokens))
+    cache = jax.eval_shape(lambda: model.init_cache(1, room))
+    row = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
+    missing, words = shortage(rows * row, rows * room * 8, jax.local_devices()[:1])
+    if missing:
+        raise ConfigError(f"{rows} continuations at a time need at least {words}")
 
 
 def _checked(prompts, vocab: int) -> list[np.ndarray]:

@@ -51,10 +51,12 @@ def same_parameters(old: dict | None, new: ModelConfig) -> bool:
     """Whether a model takes another's parameters; `old` is that one's configuration as a dictionary."""
     try:
         old = from_dict(old, ModelConfig, "model.")
-        kinds = dict.fromkeys(new.mixers)
-        small = {"mixer": tuple(kinds), "num_layers": len(kinds)}
-        shapes = [parameter_shapes(build_model(dataclasses.replace(c, **small))) for c in (old, new)]
-        return (_mixers(old), old.num_layers) == (_mixers(new), new.num_layers) and shapes[0] == shapes[1]
+        if old.num_layers != new.num_layers or not (old.mixer == new.mixer or old.mixers == new.mixers):
+            return False
+        kinds = tuple(_mixers(new))
+        small = [dataclasses.replace(c, mixer=kinds, num_layers=len(kinds)) for c in (old, new)]
+        old_shapes, new_shapes = (parameter_shapes(build_model(c)) for c in small)
+        return old_shapes == new_shapes
     except (ConfigError, TypeError, ValueError, OverflowError):
         return False
 

@@ -12,9 +12,9 @@ from fftnet_jax.config import Config
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.models import Decoder, Encoder, build_model
 from fftnet_jax.models.sizes import weigh
-from fftnet_jax.parallel.memory import host_memory
 from fftnet_jax.runs.checkpoints import read_params
 from fftnet_jax.runs.folder import RunFolder
+from fftnet_jax.runs.memory import PROGRAM, Need, check_memory
 from fftnet_jax.tokenizers import Tokenizer
 
 
@@ -49,10 +49,7 @@ def load(workdir: str | Path, which: str = "best", untrained: bool = False) -> L
         raise ConfigError(f"which must be 'best' or 'latest', got {which!r}")
     folder = RunFolder(workdir)
     config = folder.load_config()
-    need, there = weigh(config.model), host_memory()
-    if there is not None and need > there:
-        sizes = f"{need / 2**30:,.1f} GiB for its parameters, and there are {there / 2**30:,.1f} GiB"
-        raise ConfigError(f"{folder / 'config.json'}: the model that it describes needs {sizes}")
+    check_opens(folder, config)
     model = build_model(config.model)
     tokenizer = tokenizers.load(folder.path) if (folder / "tokenizer.json").exists() else None
     try:
@@ -93,6 +90,18 @@ def resolve_sizes(config: Config, vocab_size: int) -> Config:
         raise ConfigError(f"model.vocab_size must be the data's ({vocab_size}) or 0, got {model.vocab_size}")
     length = model.max_length or config.data.length
     return dataclasses.replace(config, model=dataclasses.replace(model, vocab_size=vocab_size, max_length=length))
+
+
+def check_opens(folder: RunFolder, config: Config) -> None:
+    """Raises ConfigError where the parameters that a run's configuration tells of can't fit on the first device."""
+
+    def need(config: Config) -> Need:
+        return Need(weigh(config.model), PROGRAM * config.model.num_layers)
+
+    try:
+        check_memory(config, need, jax.local_devices()[:1], "its parameters")
+    except ConfigError as error:
+        raise ConfigError(f"{folder / 'config.json'}: {error}") from error
 
 
 def fresh_params(model: Encoder, seed: int) -> dict:

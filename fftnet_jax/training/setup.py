@@ -16,7 +16,7 @@ from fftnet_jax.models import Encoder, build_model
 from fftnet_jax.parallel.mesh import build_mesh, check_divisible, own_rows, replicated
 from fftnet_jax.runs.opening import resolve_sizes
 from fftnet_jax.tasks import Task, task_for
-from fftnet_jax.training.budget import check_budget
+from fftnet_jax.training.budget import check_fits
 from fftnet_jax.training.evaluation import make_evaluate
 from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
 from fftnet_jax.training.state import TrainState, init_state, state_shapes
@@ -75,9 +75,9 @@ def set_up(config: Config) -> Setup:
     dataset = getattr(trained, "dataset", dataset)
     config = resolve(config, dataset)
     mesh = build_mesh(config.mesh)
+    check_fits(config, mesh)
     check_divisible(config, mesh)
     check_prompt(config, dataset)
-    check_budget(config, mesh)
     if trained.arrays is not None:
         trained.arrays = replicated(trained.arrays, mesh)  # and lets go of what it read, so that there is one copy
     return assemble(config, task, trained, dataset, mesh)

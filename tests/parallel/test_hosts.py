@@ -128,6 +128,15 @@ def test_party_from_the_environment(monkeypatch):
     assert os.environ[VARIABLES[2]] == "3"
 
 
+def test_sizes_that_do_not_fit_are_refused_by_both(start_both, tmp_path):
+    both = start_both(tmp_path / "run", "model.width=1000000")
+    for process in both:
+        said = process.communicate(timeout=GONE)[1]
+        assert process.returncode == 2 and "Traceback" not in said, said
+        assert said.startswith("error: model.width must be lower, got 1000000: ") and said.count("\n") == 1, said
+    assert not (tmp_path / "run").exists()
+
+
 LONELY = """
 import sys
 from fftnet_jax.parallel import hosts
