@@ -13,19 +13,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # train.py whose init, or whose step after step 12, waits in C: with Python's lock, where no other thread runs, or not.
 STUCK = """
-import ctypes, sys
+import ctypes, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in a shell's background
 import train
-from fftnet_jax.training import loop
+from fftnet_jax.training import loop, setup
 def wait(*args, **kwargs):
     print("waiting", file=sys.stderr, flush=True)
     mutex = ctypes.create_string_buffer(64)
     for _ in range(2):  # the second time it waits for ever; unlike `sleep`, signals don't end that
         ctypes.{library}(None).pthread_mutex_lock(mutex)
 if {place!r} == "init":
-    loop.init_state = wait
+    setup.init_state = wait
 else:
-    log_step = loop.Run._log_step
-    loop.Run._log_step = lambda run, step, *a, **k: wait() if step == 12 else log_step(run, step, *a, **k)
+    report = loop.report
+    loop.report = lambda run, calls, done, *rest: wait() if done.step == 12 else report(run, calls, done, *rest)
 sys.exit(train.main(sys.argv[1:]))
 """
 
@@ -53,8 +54,7 @@ def stuck(experiment, tmp_path):
 
 
 def start_program(command):
-    listen = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731  (tests in the background)
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
 def end(program):
@@ -112,12 +112,14 @@ def test_stop_before_the_first_checkpoint_leaves_a_folder_for_the_corrected_comm
 
 
 SLEEPER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import generate
+from fftnet_jax.cli import generate as command
 def wait(*_):
     print("waiting", file=sys.stderr, flush=True)
     time.sleep(600)
-generate.load_decoder = wait
+command.load_decoder = wait
 sys.exit(generate.main(["--workdir", "x", "--prompt", "a"]))
 """
 

@@ -40,6 +40,12 @@ def linear(function: Callable, transpose: Callable, residuals, x):
     return out_tree.unflatten(found)
 
 
+def after(x: jax.Array, other: jax.Array) -> jax.Array:
+    """x, which a compiler can't compute before `other`, a few finite numbers that broadcast against x; it does as it
+    likes otherwise, and then holds what both need at once."""
+    return x + jnp.minimum(jnp.abs(other), 0.0).reshape((1,) * (x.ndim - other.ndim) + other.shape).astype(x.dtype)
+
+
 linear_p = Primitive("linear")
 linear_p.multiple_results = True
 linear_p.def_impl(lambda *flat, function, transpose, count: function(*flat))

@@ -13,7 +13,7 @@ import numpy as np
 
 from fftnet_jax.ops import bins
 from fftnet_jax.ops.dense import matmul
-from fftnet_jax.ops.linear import linear
+from fftnet_jax.ops.linear import after, linear
 from fftnet_jax.ops.precision import EXACT
 from fftnet_jax.ops.products import map_first_axis, matmul_by_bin
 from fftnet_jax.ops.stft import stft_convolution
@@ -181,7 +181,7 @@ def _linear_phase(x_BND, past_BPD, weight_WDO, size):
         Y_SBCO = sum(products).reshape(-1, batch, halves[0].shape[2], out)
         y_TBCO += bins.from_bins(Y_SBCO, size, bins.REAL_IMAGINARY, offset=size + 1 - window / 2, part=part)
     oldest_BNE = _behind(*features[0], window - 1)[:, :length]
-    return _unchunk(y_TBCO, length) + matmul(oldest_BNE, even_KEO.sum(0), EXACT)
+    return _unchunk(_finished(y_TBCO), length) + matmul(oldest_BNE, even_KEO.sum(0), EXACT)
 
 
 def _real_spectra(window, size, part):
@@ -194,6 +194,15 @@ def _real_spectra(window, size, part):
 
 def _pairs(X_SBCE):
     return X_SBCE.reshape(len(X_SBCE) // 2, 2, *X_SBCE.shape[1:])
+
+
+def _finished(y_TBCO):
+    """y, for which every gradient waits: what both passes need is not held at once."""
+
+    def transpose(y_1BCO, dy_TBCO):
+        return after(dy_TBCO, y_1BCO)
+
+    return linear(lambda _, y_TBCO: y_TBCO, transpose, jax.lax.stop_gradient(y_TBCO[:1]), y_TBCO)
 
 
 def _behind(x_BND, past_BPD, count):

@@ -85,7 +85,7 @@ def test_command(pip, cache, monkeypatch, capsys):
 
 
 def test_help_as_a_module():
-    command = [sys.executable, "-W", "error", "-m", "fftnet_jax.interop.smollm2", "--help"]
+    command = [sys.executable, "-W", "error", "-m", "fftnet_jax.data.smollm2", "--help"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "SmolLM2-135M-Instruct" in done.stdout and done.stderr == ""
 

@@ -5,11 +5,13 @@ experiments/shakespeare takes 25% longer a step, original B 4% (2 cores of an In
 `python -m benchmarks.train_step` with `matmul` as its definition).
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 from fftnet_jax.ops import dense
-from fftnet_jax.ops.linear import linear
+from fftnet_jax.ops.linear import after, linear
 
 LOOP_FROM = 256  # rows from which a loop pays
 
@@ -20,10 +22,7 @@ def matmul(x: jax.Array, weight_DO: jax.Array, precision=None) -> jax.Array:
         return jnp.matmul(x, weight_DO.astype(x.dtype), precision=precision)
 
     def transpose(x, dy):
-        # The barrier keeps the transpose from being made, and held, in the forward pass already.
-        x, dy = jax.lax.optimization_barrier((x, dy))
-        x_DR = transposed(x.reshape(-1, x.shape[-1]))
-        return (x_DR @ dy.reshape(-1, dy.shape[-1])).astype(weight_DO.dtype)
+        return _weight_gradient(x, dy, precision).astype(weight_DO.dtype)
 
     return linear(product, transpose, x, weight_DO)
 
@@ -31,7 +30,48 @@ def matmul(x: jax.Array, weight_DO: jax.Array, precision=None) -> jax.Array:
 @dense.matmuls.implements("cpu")
 def matmuls(x: jax.Array, weight_DO: jax.Array, count: int, precision=None) -> list[jax.Array]:
     # Slices of one wide array would cost more than the wide product saves: 5% of a step of experiments/shakespeare.
-    return [matmul(x, part, precision) for part in jnp.split(weight_DO, count, axis=1)]
+    return _matmuls(x, jnp.split(weight_DO, count, axis=1), precision)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _matmuls(x, weights, precision):
+    return [jnp.matmul(x, weight_DO.astype(x.dtype), precision=precision) for weight_DO in weights]
+
+
+@_matmuls.defjvp
+def _(precision, primals, tangents):
+    (x, weights), (dx, dweights) = primals, tangents
+    dtypes = [weight_DO.dtype for weight_DO in weights]
+
+    def of_x(weights, x):
+        return _matmuls(x, weights, precision)
+
+    def of_weights(x, weights):
+        return _matmuls(x, weights, precision)
+
+    def x_gradient(weights, dys):
+        parts = []
+        for weight_DO, dy in zip(weights, dys, strict=True):
+            dy = after(dy, parts[-1][..., :1, :1]) if parts else dy
+            parts.append(jnp.matmul(dy, weight_DO.astype(dy.dtype).T, precision=precision))
+        return sum(parts)
+
+    def weight_gradients(x, dys):
+        parts = []
+        for dtype, dy in zip(dtypes, dys, strict=True):
+            dy = after(dy, parts[-1][:1, :1]) if parts else dy
+            parts.append(_weight_gradient(x, dy, precision).astype(dtype))
+        return parts
+
+    moved = linear(of_x, x_gradient, weights, dx), linear(of_weights, weight_gradients, x, dweights)
+    return _matmuls(x, weights, precision), [a + b for a, b in zip(*moved, strict=True)]
+
+
+def _weight_gradient(x, dy, precision):
+    # The barrier keeps the transpose from being made, and held, in the forward pass already.
+    x, dy = jax.lax.optimization_barrier((x, dy))
+    x_DR = transposed(x.reshape(-1, x.shape[-1]))
+    return jnp.matmul(x_DR, dy.reshape(-1, dy.shape[-1]), precision=precision)
 
 
 def transposed(x_RD: jax.Array) -> jax.Array:

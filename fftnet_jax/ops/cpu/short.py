@@ -31,8 +31,6 @@ def _swapped(taps_KD, x_BMD):
 
 
 def _input_gradient(taps_KD, dy_BND):
-    # The barrier keeps what only the gradient needs from being formed, and held, in the forward pass already.
-    taps_KD, dy_BND = jax.lax.optimization_barrier((taps_KD, dy_BND))
     taps, length = len(taps_KD), dy_BND.shape[1] + len(taps_KD) - 1
     padded, kernel_KD = _padded(dy_BND, taps), taps_KD.astype(dy_BND.dtype)
     return sum(kernel_KD[lag][None, None] * span(padded, lag, length) for lag in range(taps))
@@ -45,7 +43,6 @@ def _padded(dy_BND, taps):
 def _taps_gradient(x_BMD, dy_BND):
     """Sum of dy[n] x[n - lag] for each lag and channel, a segment of tokens at a time: the running sums, one for each
     place in a segment, stay in the caches."""
-    x_BMD, dy_BND = jax.lax.optimization_barrier((x_BMD, dy_BND))
     batch, length, _ = dy_BND.shape
     taps = x_BMD.shape[1] - length + 1
     padded = _padded(dy_BND, taps)  # what the input's gradient needs too, so that dy is not kept beside it
