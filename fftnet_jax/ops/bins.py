@@ -105,7 +105,7 @@ def row_matrix(
 
     `weighted` as in the inverse DFT, `part` as in `to_bins`.
     """
-    return _line(bin_order(samples, part), np.arange(count or samples) + offset, samples, rows, weighted)
+    return bin_rows(bin_order(samples, part), np.arange(count or samples) + offset, samples, rows, weighted)
 
 
 @lru_cache(maxsize=64)
@@ -131,7 +131,7 @@ def _stages(samples: int, rows: tuple, offset: float, weighted: bool, part: tupl
     real, imaginary = np.concatenate([cos, sin], axis=2), np.concatenate([-sin, cos], axis=2)
     inner = np.stack([a * real + b * imaginary for a, b in rows], axis=2)
     inner = inner.reshape(len(bins), len(rows) * second, 2 * second) / (samples if weighted else 1)
-    edges = [_line(bins, places, samples, rows, weighted) for bins in _edge_bins(samples, split, part)]
+    edges = [bin_rows(bins, places, samples, rows, weighted) for bins in _edge_bins(samples, split, part)]
     alternating = np.stack([np.ones(first), np.cos(np.pi * np.arange(first))])
     return np.concatenate([alternating[: len(edges)], pairs]), inner, edges
 
@@ -153,8 +153,11 @@ def _share(bins, part):
     return np.array_split(bins, part[1])[part[0]]
 
 
-def _line(bins, places, samples, rows, weighted):
-    """The rows of some bins for real samples at some places."""
+def bin_rows(bins, places, samples, rows, weighted):
+    """The rows (bins × rows, places) of some bins, in turns over 2T samples, for real samples at some places.
+
+    `weighted` as in the inverse DFT.
+    """
     angle = np.pi * (np.outer(bins, places) % (2 * samples)) / samples
     real, imaginary = np.cos(angle), -np.sin(angle)
     parts = np.stack([a * real + b * imaginary for a, b in rows], axis=1)

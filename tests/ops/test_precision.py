@@ -1,4 +1,4 @@
-"""What a TPU would compute: the factors of every product of default precision rounded to bfloat16."""
+"""What a TPU would compute: a product of default precision from factors rounded to bfloat16, of high from three."""
 
 import jax
 import jax.extend
@@ -35,6 +35,10 @@ def is_default(equation):
     return precision is None or set(precision) == {jax.lax.Precision.DEFAULT}
 
 
+def is_high(equation):
+    return set(equation.params["precision"] or ()) == {jax.lax.Precision.HIGH}
+
+
 def rounded(function):
     """`function` as a TPU computes it, as far as products go."""
 
@@ -58,10 +62,22 @@ def interpret(jaxpr, consts, *args):
             kept = params["preferred_element_type"] or inputs[0].dtype
             inputs = [x.astype(jnp.bfloat16) for x in inputs]
             params["preferred_element_type"] = kept
-        out = evaluate(equation, params, inputs)
+        out = (
+            three_passes(equation, inputs)
+            if name == "dot_general" and is_high(equation)
+            else evaluate(equation, params, inputs)
+        )
         out = out if equation.primitive.multiple_results else [out]
         values.update(zip(equation.outvars, out, strict=True))
     return [read(x) for x in jaxpr.outvars]
+
+
+def three_passes(equation, inputs):
+    """Each factor as a sum of two of bfloat16; the product of the small ones is left out."""
+    large = [x.astype(jnp.bfloat16).astype(jnp.float32) for x in inputs]
+    small = [(x - y).astype(jnp.bfloat16).astype(jnp.float32) for x, y in zip(inputs, large, strict=True)]
+    pairs = (large[0], large[1]), (large[0], small[1]), (small[0], large[1])
+    return sum(equation.primitive.bind(*pair, **equation.params) for pair in pairs)
 
 
 def evaluate(equation, params, inputs):
@@ -166,7 +182,7 @@ def test_only_dense_projections_of_the_flagship_are_of_default_precision(gradien
     assert all(shape in weights for pair in shapes for shape in pair), shapes
 
 
-@pytest.mark.parametrize("precision, bound", [("default", 3e-2), ("high", 1e-5), ("highest", 1e-5)])
+@pytest.mark.parametrize("precision, bound", [("default", 3e-2), ("high", 1e-4), ("highest", 1e-5)])
 @pytest.mark.parametrize("name", MIXERS)
 def test_where_a_whole_model_stands(name, precision, bound):
     """Dense layers follow `model.precision`; what else there is adds no error of its own."""
