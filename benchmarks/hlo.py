@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices, read from its text."""
+"""What a compiled program sends between devices, and what a TPU's compiler thinks it costs, read from its text."""
 
 import math
 import re
@@ -32,6 +32,12 @@ def traffic(text: str) -> dict[str, tuple[int, int]]:
     return {kind: (count, round(sent)) for kind, (count, sent) in found.items() if count}
 
 
+def estimated_cycles(text: str) -> int:
+    """The cycles that a TPU's compiler wrote beside its instructions, those of a loop as often as it turns."""
+    costs = ((re.search(r'"estimated_cycles":"(\d+)"', line), times) for line, times in _run_lines(text))
+    return sum(int(cost[1]) * times for cost, times in costs if cost)
+
+
 def _run_lines(text: str) -> list[tuple[str, int]]:
     """The lines of all computations that run, with how often each does."""
     bodies, entry = {}, None
@@ -44,16 +50,25 @@ def _run_lines(text: str) -> list[tuple[str, int]]:
     def visit(name: str, times: int) -> None:
         for line in bodies.get(name, ()):
             found.append((line, times))
-            trips = re.search(r'known_trip_count"?:\{"n":"(\d+)"', line)
             loop = " while(" in line
             for called in re.findall(r"(?:body|calls|to_apply|true_computation|false_computation)=%?([\w.-]+)", line):
-                visit(called, times * (int(trips[1]) if loop and trips else 1))
+                visit(called, times * (_trips(line, bodies) if loop else 1))
             for branches in re.findall(r"branch_computations=\{([^}]*)\}", line):
                 for called in branches.split(","):
                     visit(called.strip().lstrip("%"), times)
 
     visit(entry, 1)
     return found
+
+
+def _trips(loop: str, bodies: dict) -> int:
+    """How often a loop turns: as the compiler says, or else the bound that its condition compares with."""
+    known = re.search(r'known_trip_count"?:\{"n":"(\d+)"', loop)
+    if known:
+        return int(known[1])
+    condition = re.search(r"condition=%?([\w.-]+)", loop)
+    bounds = re.findall(r"constant\((\d+)\)", "\n".join(bodies.get(condition[1], ()))) if condition else ()
+    return max(map(int, bounds), default=1)
 
 
 def _bytes(shapes: str) -> int:
