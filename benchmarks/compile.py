@@ -76,7 +76,8 @@ def one_chip(chip: str) -> NamedSharding:
         slice_ = topologies.get_topology_desc(platform="tpu", topology_name=CHIPS[chip])
     except Exception as error:  # JAX names no class for it
         line = str(error).splitlines()[0]
-        raise ConfigError(f"no TPU compiler ({line}); it comes with pip install -e '.[aot]', for one process at a time") from None
+        wanted = "pip install -e '.[aot]' brings it, for one process at a time"
+        raise ConfigError(f"no TPU compiler ({line}); {wanted}") from None
     return NamedSharding(Mesh(np.array(slice_.devices[:1]), ("chip",)), PartitionSpec())
 
 
