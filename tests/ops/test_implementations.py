@@ -119,6 +119,22 @@ def test_stft_convolution(length, window, past, spectrum, norm):
         assert_same(run(name), wanted)
 
 
+@pytest.mark.parametrize("name", ["tpu", "gpu"])
+@pytest.mark.parametrize("length, width, window", [(2, 1, 2), (30, 7, 9), (33, 8, 13), (64, 6, 8), (300, 5, 257)])
+def test_stft_of_linear_phase(length, width, window, name):
+    """With and without a past, whole blocks and not, odd and even channels and windows, blocks longer than a tile."""
+    x, weight, before = draw(0, (2, length, width), (window, width, 4), (2, window - 1, width))
+
+    def run(name, form, before):
+        def stft(x, weight, before):
+            return ops.stft_convolution(x, weight, "real", "ortho", before, form, implementation=name)
+
+        return with_gradients(stft, x, weight, before)
+
+    for past in (None, before):
+        assert_same(run(name, "linear_phase", past), run("reference", "auto", past))
+
+
 @pytest.mark.parametrize("length", [1, 7, 130])
 def test_causal_attention(length):
     args = draw(0, (2, length, 4, 6), (2, length, 2, 6), (2, length, 2, 6))
