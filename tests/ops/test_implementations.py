@@ -119,9 +119,14 @@ def test_stft_convolution(length, window, past, spectrum, norm):
         assert_same(run(name), wanted)
 
 
-@pytest.mark.parametrize("name", ["tpu", "gpu"])
-@pytest.mark.parametrize("length, width, window", [(2, 1, 2), (30, 7, 9), (33, 8, 13), (64, 6, 8), (300, 5, 257)])
-def test_stft_of_linear_phase(length, width, window, name):
+@pytest.mark.parametrize("name, length, width, window", [
+    ("tpu", 2, 1, 2),
+    ("tpu", 30, 7, 9),
+    ("tpu", 64, 6, 8),
+    ("tpu", 150, 3, 131),
+    ("gpu", 33, 8, 13),
+])  # fmt: skip
+def test_stft_of_linear_phase(name, length, width, window):
     """With and without a past, whole blocks and not, odd and even channels and windows, blocks longer than a tile."""
     x, weight, before = draw(0, (2, length, width), (window, width, 4), (2, window - 1, width))
 

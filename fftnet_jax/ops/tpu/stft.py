@@ -56,7 +56,7 @@ def _linear_phase(x_BND, past_BPD, weight_WDO, size, product):
     z_BCTE = jnp.pad(z_BME, ((0, 0), (0, chunks * size - length), (0, 0))).reshape(batch, -1, size, width)
     weight_WEO = _folded(weight_WDO)
     even_SEO, odd_SEO = (product("sw,weo->seo", matrix, weight_WEO) for matrix in _window_spectra(window, size))
-    kernel_SEO = jnp.where(is_cosine_E[:, None], even_SEO, odd_SEO)
+    kernel_SEO = jnp.where(is_cosine_E[None, :, None], even_SEO, odd_SEO)
 
     data_SPBCE = _turned_spectra(z_BCTE, size, is_cosine_E, ahead, product)
     y_SPBCO = product("spbce,seo->spbco", data_SPBCE, kernel_SEO)
@@ -83,7 +83,8 @@ def _turned_spectra(z_BCTE, size, is_cosine_E, ahead, product):
 
     # Not as one array, which would be written before it is added up (5%).
     real_SBCE, imag_SBCE = spectrum(dft_SPT[:, 0]), spectrum(dft_SPT[:, 1])
-    turned = jnp.where(is_cosine_E, real_SBCE, imag_SBCE), jnp.where(is_cosine_E, imag_SBCE, -real_SBCE)
+    cosine = is_cosine_E[None, None, None]
+    turned = jnp.where(cosine, real_SBCE, imag_SBCE), jnp.where(cosine, imag_SBCE, -real_SBCE)
     return jnp.stack(turned, axis=1)
 
 
@@ -110,8 +111,8 @@ def _folded(weight_WDO):
     def mirror(_, weight_WDO):  # its own transpose, which JAX would make a scatter
         return weight_WDO[:, image]
 
-    own = np.where(place == image, 0.5, 1.0)[:, None].astype(np.float32)
-    sign = np.where(place <= width // 2, 1.0, -1.0)[:, None].astype(np.float32)
+    own = np.where(place == image, 0.5, 1.0)[None, :, None].astype(np.float32)
+    sign = np.where(place <= width // 2, 1.0, -1.0)[None, :, None].astype(np.float32)
     return own * (weight_WDO + sign * linear(mirror, mirror, (), weight_WDO))
 
 
