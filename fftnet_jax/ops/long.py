@@ -27,7 +27,7 @@ def long_convolution(
 ) -> tuple[jax.Array, jax.Array | None]:
     """y = h * u + skip ⊙ u with the taps h of `modes`: the output (B, N, D), float32, and the state after it.
 
-    The definition, a token at a time: the state loses a part of itself and gains the input, and the output reads it.
+    The definition, a lag at a time: O(N²). What came before the first token enters through the state.
 
     Args:
       u_BND: input, any real type; computed in float32.
@@ -38,16 +38,21 @@ def long_convolution(
     Raises:
       ValueError: no tokens, or shapes that don't fit.
     """
+    length, u_BND = u_BND.shape[1], u_BND.astype(jnp.float32)
+    padded_BMD = jnp.pad(u_BND, ((0, 0), (length, 0), (0, 0)))
+
+    @jax.checkpoint  # or each lag would keep its copy of the input
+    def add(y_BND, at):
+        lag, tap_D = at
+        return y_BND + tap_D[None, None] * jax.lax.dynamic_slice_in_dim(padded_BMD, length - lag, length, 1), None
+
+    y_BND, _ = jax.lax.scan(add, jnp.zeros_like(u_BND), (jnp.arange(length), modes.taps(length, skip_D)))
     if state_BMD is None:
         state_BMD = empty_state(u_BND, modes)
-
-    def token(carry, u_BD):
-        state_BMD, position = carry
-        y_B1D, state_BMD = one_token(u_BD[:, None], modes, skip_D, state_BMD, position)
-        return (state_BMD, position + 1), y_B1D[:, 0]
-
-    (state_BMD, _), y_NBD = jax.lax.scan(token, (state_BMD, jnp.asarray(start)), u_BND.swapaxes(0, 1))
-    return y_NBD.swapaxes(0, 1), state_BMD if final_state else None
+    else:
+        place_N = jnp.arange(length)
+        y_BND += state_output(state_BMD, modes.mix_MD, damped_waves(*modes[:2], place_N + 1, start + place_N))
+    return y_BND, advance_state(state_BMD, u_BND, *modes[:2], start) if final_state else None
 
 
 def one_token(u_B1D, modes: Modes, skip_D, state_BMD, position):
