@@ -2,7 +2,11 @@
 
 import sys
 
-from fftnet_jax.cli.generate import main, parse, write_text
+try:
+    from fftnet_jax.cli.generate import main, parse, write_text
+except KeyboardInterrupt:  # the imports take seconds
+    print("stopped", file=sys.stderr)
+    sys.exit(130)
 
 __all__ = ["main", "parse", "write_text"]
 

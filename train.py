@@ -2,7 +2,11 @@
 
 import sys
 
-from fftnet_jax.cli.train import main, parse, run
+try:
+    from fftnet_jax.cli.train import main, parse, run
+except KeyboardInterrupt:  # the imports take seconds
+    print("stopped", file=sys.stderr)
+    sys.exit(130)
 
 __all__ = ["main", "parse", "run"]
 

@@ -147,3 +147,12 @@ def test_handlers_are_put_back():
             os.kill(os.getpid(), signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("program", ["train.py", "generate.py"])
+def test_stop_during_imports_is_one_line(program, tmp_path):
+    """Ctrl-C while JAX is being imported, which a package of its name stands for."""
+    (tmp_path / "jax.py").write_text("raise KeyboardInterrupt")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, program], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")

@@ -42,6 +42,7 @@ def is_high(equation):
 def rounded(function):
     """`function` as a TPU computes it, as far as products go."""
 
+    @jax.jit
     def run(*args):
         closed = jax.make_jaxpr(function)(*args)
         tree = jax.tree.structure(jax.eval_shape(function, *args))

@@ -102,3 +102,12 @@ def test_dtype_and_shape_are_those_of_the_definition():
     x = jnp.ones((1, 5, 2), jnp.bfloat16)
     for name in ("reference", "cpu", "tpu", "gpu"):
         assert ops.short_convolution(x, jnp.ones((3, 2)), implementation=name).dtype == jnp.bfloat16
+
+
+def test_a_gpu_runs_what_a_tpu_does():
+    """Tests elsewhere take a TPU's forms for both; of the STFT only the precision of products differs."""
+    found = {name: thing for name, thing in vars(ops).items() if isinstance(thing, select.Operation)}
+    assert len(found) > 6
+    for name, operation in found.items():
+        tpu, gpu = operation.form("tpu"), operation.form("gpu")
+        assert tpu is gpu or (name == "stft_convolution" and tpu.func is gpu.func), name
