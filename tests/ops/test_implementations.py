@@ -156,7 +156,7 @@ def test_causal_attention(length):
         assert_same(with_gradients(partial(ops.causal_attention, implementation=name), *args), wanted)
 
 
-@pytest.mark.parametrize("name", ["reference", *faster(ops.head_logits)])
+@pytest.mark.parametrize("name", ["reference", *faster(ops.head_parts)])
 def test_a_prepared_head(name):
     x, weight = draw(0, (2, 5), (5, 13))
     parts = ops.head_parts(weight, implementation=name)
