@@ -148,6 +148,21 @@ def test_stft_of_linear_phase(name, length, width, window):
         assert_same(run(name, "linear_phase", past), run("reference", "auto", past))
 
 
+@pytest.mark.parametrize("length", [1, 2, 7, 64, 515])
+def test_real_dft_and_back(length):
+    """Values and gradients of each, by its definition; the last is longer than a product takes."""
+    (u,) = draw(0, (2, length, 3))
+    turn_F = np.exp(0.1j * np.arange(length)).astype(np.complex64)
+    for name in faster(ops.rfft):
+
+        def there_and_back(u, name=name):
+            U = ops.rfft(u, implementation=name)
+            return U.real, U.imag, ops.irfft(U * turn_F[None, : U.shape[1], None], length, implementation=name)
+
+        wanted = with_gradients(partial(there_and_back, name="reference"), u)
+        assert_same(with_gradients(there_and_back, u), wanted)
+
+
 @pytest.mark.parametrize("length", [1, 7, 130])
 def test_causal_attention(length):
     args = draw(0, (2, length, 4, 6), (2, length, 2, 6), (2, length, 2, 6))
