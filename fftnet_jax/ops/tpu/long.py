@@ -30,13 +30,13 @@ def convolve(u_BND, modes: Modes, skip_D, state_BMD=None, start=0, final_state=T
     padded_BND = jnp.pad(u_BND, ((0, 0), (0, turns * together * size - length), (0, 0)))
     u_BKTD = padded_BND.reshape(batch, turns * together, size, width)
     y_BKTD = _product("dnt,bktd->bknd", _toeplitz(modes.taps(size, skip_D)), u_BKTD)
-    if blocks > 1 or state_BMD is not None:
-        first_BMD = empty_state(u_BND, modes) if state_BMD is None else state_BMD
-        y_BKTD += _from_before(u_BKTD, modes, first_BMD, start, together)
+    carried = blocks > 1 or state_BMD is not None
+    state_BMD = empty_state(u_BND, modes) if state_BMD is None else state_BMD
+    if carried:
+        y_BKTD += _from_before(u_BKTD, modes, state_BMD, start, together)
     y_BND = y_BKTD.reshape(batch, -1, width)[:, :length]
     if not final_state:
         return y_BND, None
-    state_BMD = empty_state(u_BND, modes) if state_BMD is None else state_BMD
     return y_BND, advance_state(state_BMD, u_BND, modes.decay_M, modes.frequency_M, start)
 
 

@@ -2,8 +2,8 @@
 
 The form `linear_phase` of `stft_forms`, where the mathematics stands, laid out for tiles of 8 × 128 numbers: cosines
 and sines over the channels are the columns of one array, D together; a block's spectrum is made of its chunks' spectra.
-By the TPU compiler's estimate (v5e, jax 0.10.2) forward and backward take 0.99 million cycles at (8, 1024, 256), W 64,
-where the processors' layout takes 1.68: `python -m benchmarks.compile`.
+By the TPU compiler's estimate (v5e, jax 0.10.2) forward and backward take 0.99 million cycles at (8, 1024, 256), W 64:
+`python -m benchmarks.compile --only stft`.
 """
 
 from functools import partial
