@@ -60,6 +60,8 @@ class CausalFFTNet(Mixer):
     def __call__(self, x_BND: jax.Array) -> jax.Array:
         self.check_input(x_BND)
         past_BPD = sequence.before(x_BND, self.short_filter - 1)
+        if past_BPD is None and ops.gated_convolution.has(self.implementation):
+            return self._at_once(x_BND)
         if past_BPD is None:
             past_BPD = jnp.zeros((x_BND.shape[0], self.short_filter - 1, x_BND.shape[2]), x_BND.dtype)
         # The tokens before go through the projections too, which would each need a place for them otherwise.
@@ -94,6 +96,14 @@ class CausalFFTNet(Mixer):
     def frequency_response(self, points: int) -> jax.Array:
         """Magnitude (F, D) of the global filter with its skip, at F frequencies from 0 to Nyquist."""
         return jnp.abs(jnp.fft.rfft(self.filter(2 * points - 2), axis=0) + self.skip[None].astype(jnp.complex64))
+
+    def _at_once(self, x_BND):
+        """A whole sequence where the mixing between the two dense maps is one operation."""
+        how = {"precision": self.precision, "implementation": self.implementation}
+        z_BNE = ops.matmul(x_BND.astype(self.dtype), self.qkv(), **how)
+        modes, named = self.filter.shared_modes(), {"implementation": self.implementation}
+        y_BND = ops.gated_convolution(z_BNE, self.taps, modes, self.skip, **named)
+        return ops.matmul(y_BND, self.out(), **how)
 
     def _project(self, x_BMD):
         how = {"precision": self.precision, "implementation": self.implementation}

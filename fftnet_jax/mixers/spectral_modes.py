@@ -28,7 +28,7 @@ class SpectralModes(nn.Module):
 
     def __call__(self, length: int) -> jax.Array:
         """The filters' taps by lag, (L, D)."""
-        return self._modes().taps(length)
+        return self.shared_modes().taps(length)
 
     def convolve(self, u_BND: jax.Array, skip_D: jax.Array, state_BMD=None, start=0, final_state: bool = True):
         """The filters' output plus skip ⊙ u, and the state after it; see `ops.long_convolution`.
@@ -37,10 +37,11 @@ class SpectralModes(nn.Module):
         """
         u_BND, skip_D = sequence.to_channels(u_BND), sequence.own_channels(skip_D)
         how = {"final_state": final_state, "implementation": self.implementation}
-        y_BND, state_BMD = ops.long_convolution(u_BND, self._modes(), skip_D, state_BMD, start, **how)
+        y_BND, state_BMD = ops.long_convolution(u_BND, self.shared_modes(), skip_D, state_BMD, start, **how)
         return sequence.to_tokens(y_BND), state_BMD
 
-    def _modes(self):
+    def shared_modes(self) -> ops.Modes:
+        """The resonances, and their share in the channels that are this device's."""
         return ops.Modes(jnp.exp(self.log_decay), self.frequency, sequence.own_channels(self.mix))
 
     def _initial_log_decay(self, key):

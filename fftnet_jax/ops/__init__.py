@@ -11,6 +11,7 @@ from fftnet_jax.ops.attention import causal_attention
 from fftnet_jax.ops.cross_entropy import CrossEntropy, linear_sums, linear_token_sums
 from fftnet_jax.ops.dense import dot_general, matmul, matmuls
 from fftnet_jax.ops.fourier import dft, irfft, rfft
+from fftnet_jax.ops.gated import gated_convolution
 from fftnet_jax.ops.head import head_logits, head_parts
 from fftnet_jax.ops.long import long_convolution
 from fftnet_jax.ops.modes import Modes
@@ -30,6 +31,7 @@ __all__ = [
     "dft",
     "dot_general",
     "explain",
+    "gated_convolution",
     "head_logits",
     "head_parts",
     "irfft",

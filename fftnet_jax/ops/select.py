@@ -42,6 +42,11 @@ def compiled_for(devices: jax.sharding.Mesh | Iterable[jax.Device]):
         yield
 
 
+def on_tpu(function: Callable, otherwise: Callable, *arguments):
+    """`function(*arguments)` in a program for a TPU, which alone can run its kernels, `otherwise` in any other."""
+    return jax.lax.platform_dependent(*arguments, tpu=function, default=otherwise)
+
+
 def explain(implementation: str = "auto") -> tuple[str, str]:
     """The implementation that runs, and why.
 
@@ -103,6 +108,10 @@ class Operation:
         if self._check:
             self._check(*arguments, **options)
         return self.form(choose(implementation))(*arguments, **options)
+
+    def has(self, implementation: str = "auto") -> bool:
+        """Whether what runs is not the definition."""
+        return choose(implementation) in self._forms.keys() - {"reference"}
 
     def form(self, name: str) -> Callable:
         """What runs as `name`: the definition where nothing else is there."""

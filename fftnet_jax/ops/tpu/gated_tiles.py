@@ -1,0 +1,155 @@
+"""What the forward and the backward kernel of the gated convolution share.
+
+A kernel works on tiles of `ROWS` tokens and `LANES` channels, tile after tile along the sequence. Within a tile, blocks
+of `BLOCK` tokens: what a block owes to its own tokens are sums over lags, on vectors; what it owes to those before are
+two small products, into the modes' state and out of it. The state counts its phases from the start of its tile.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from fftnet_jax.ops.modes import Modes, damped_waves
+from fftnet_jax.ops.precision import EXACT
+
+LANES = 128
+ROWS = 128  # tokens of a tile: twice as many take twice as long to compile
+BLOCK = 32  # tokens: 16 take a fifth more instructions by the compiler's schedule, 64 half as many more
+HALO = 16  # tokens before a tile that its short filters may see; rows of a bfloat16 tile
+VMEM = 96 * 2**20  # bytes of it that a kernel may ask for; chips have 128 MiB, but v5p 95
+
+
+class Constants(NamedTuple):
+    """What the kernels read besides tokens, J blocks in a tile.
+
+    Attributes:
+      taps_KE: of the short filters.
+      h_TD: the long filter within a block, its skip included.
+      into_JTM, out_JTM: damped waves into the state at the block's end, and out of that at its start.
+      lost_M1: exp(-δ BLOCK) - 1. turn_2M1: cos and sin of a tile's phase. mix_2MD: a and b.
+    """
+
+    taps_KE: jax.Array
+    h_TD: jax.Array
+    into_JTM: jax.Array
+    out_JTM: jax.Array
+    lost_M1: jax.Array
+    turn_2M1: jax.Array
+    mix_2MD: jax.Array
+
+
+def constants(taps_KE: jax.Array, modes: Modes, skip_D: jax.Array, rows: int, dtype) -> Constants:
+    """Those of tiles of `rows` tokens; M is filled up to whole tiles of numbers by modes that are silent."""
+    silent = -len(modes.decay_M) % 16
+    decay_M, frequency_M = (jnp.pad(x_M, (0, silent)) for x_M in modes[:2])
+    mix_2MD = jnp.pad(modes.mix_MD.reshape(2, -1, len(skip_D)), ((0, 0), (0, silent), (0, 0)))
+    place_N = jnp.arange(rows)
+    into_NM = damped_waves(decay_M, frequency_M, BLOCK - 1 - place_N % BLOCK, place_N)
+    out_NM = damped_waves(decay_M, frequency_M, place_N % BLOCK + 1, place_N)
+    lost_M = jnp.expm1(-BLOCK * decay_M)  # exp would round a slow mode's decay away
+    into_JTM, out_JTM = (x_NM.reshape(-1, BLOCK, x_NM.shape[1]).astype(dtype) for x_NM in (into_NM, out_NM))
+    turn_2M1 = jnp.stack([jnp.cos(rows * frequency_M), jnp.sin(rows * frequency_M)])[:, :, None]
+    lost_M1 = jnp.concatenate([lost_M, lost_M])[:, None]
+    taps_KE, h_TD = taps_KE.astype(jnp.float32), modes.taps(BLOCK, skip_D)
+    return Constants(taps_KE, h_TD, into_JTM, out_JTM, lost_M1, turn_2M1, mix_2MD)
+
+
+class Specs:
+    """How arrays are cut for a grid of (rows of the batch, chunks of tokens, tiles of channels).
+
+    Args:
+      order: from the place of a chunk in time to the chunk.
+    """
+
+    def __init__(self, z_BNE, constants: Constants, rows: int, chunk: int, order):
+        batch, length, channels = z_BNE.shape
+        width, modes, chunks = channels // 3, len(constants.lost_M1), length // chunk
+        self.sizes = batch, length, width, modes
+        self.grid = batch, chunks, width // LANES
+        ahead = chunk // HALO
+        self.z = pl.BlockSpec((1, chunk, channels), lambda b, c, d: (b, order(c), 0))
+        self.halo = pl.BlockSpec((1, HALO, channels), lambda b, c, d: (b, jnp.maximum(order(c) * ahead - 1, 0), 0))
+        self.tokens = pl.BlockSpec((1, chunk, width), lambda b, c, d: (b, order(c), 0))
+        self.states = pl.BlockSpec((1, chunk // rows, modes, width), lambda b, c, d: (b, order(c), 0, 0))
+        self._size = z_BNE.dtype.itemsize
+
+    def whole(self, array) -> pl.BlockSpec:
+        """All of a small array, in every step."""
+        return pl.BlockSpec(array.shape, lambda b, c, d: (0,) * array.ndim)
+
+    def cost(self, rows: int, arrays: int, products: int, sums: int) -> pl.CostEstimate:
+        """Of a kernel that moves so many arrays of tokens and makes so many sums and products a number of them.
+
+        Args:
+          products: multiplications and additions of the matrix unit, of which exact ones take six passes.
+        """
+        batch, length, width, modes = self.sizes
+        numbers, passes = batch * length * width, 6 if self._size == 4 else 1
+        moved = (arrays * numbers + numbers // rows * modes) * self._size
+        return pl.CostEstimate(flops=numbers * (products * passes + sums), bytes_accessed=moved, transcendentals=0)
+
+
+def product(a, b, contract=((1,), (0,))):
+    """Of two matrices: sums in float32, operands as they are."""
+    precision = EXACT if a.dtype == jnp.float32 else None
+    return jax.lax.dot_general(a, b, (contract, ((), ())), precision=precision, preferred_element_type=jnp.float32)
+
+
+def product_nt(a, b):
+    """a · b^T."""
+    return product(a, b, ((1,), (1,)))
+
+
+def third(index: int, width: int, lane: int) -> pl.Slice:
+    """The channels of a tile within q, k or v."""
+    return pl.ds(pl.multiple_of(index * width + lane, LANES), LANES)
+
+
+def load(z_ref, halo_ref, z_scratch, tile, lane, is_first) -> None:
+    """The tile of q, k and v in float32, behind the tokens before it."""
+    rows, width = z_scratch.shape[1] - HALO, z_ref.shape[2] // 3
+    start = pl.multiple_of(tile * rows, HALO)
+    for index in range(3):
+        lanes = third(index, width, lane)
+        inside = z_ref[0, pl.ds(pl.multiple_of(jnp.maximum(start - HALO, 0), HALO), HALO), lanes]
+        before = jnp.where(tile > 0, inside, halo_ref[0, :, lanes]).astype(jnp.float32)
+        z_scratch[index, :HALO] = jnp.where(is_first, 0.0, before)
+        z_scratch[index, HALO:] = z_ref[0, pl.ds(start, rows), lanes].astype(jnp.float32)
+
+
+def filtered(z_scratch, taps_ref, lane) -> list:
+    """q, k and v of a tile after their short filters."""
+    rows, width = z_scratch.shape[1] - HALO, taps_ref.shape[1] // 3
+    found = []
+    for index in range(3):
+        taps = taps_ref[:, third(index, width, lane)]
+        found.append(sum(taps[lag : lag + 1] * z_scratch[index, HALO - lag :][:rows] for lag in range(len(taps))))
+    return found
+
+
+def within_blocks(u_scratch, h) -> jax.Array:
+    """The long filter within blocks, as sums over lags; `u_scratch` has BLOCK rows ahead of the tile."""
+    rows, total = u_scratch.shape[0] - BLOCK, 0.0
+    for lag in range(BLOCK):
+        shifted = u_scratch[pl.ds(BLOCK - lag, rows)].reshape(-1, BLOCK, LANES)
+        total = total + jnp.where(from_row(lag), h[lag : lag + 1], 0.0)[None] * shifted
+    return total.reshape(rows, LANES)
+
+
+def from_row(first: int) -> jax.Array:
+    """Whether a row of a block is at or after `first`."""
+    return jax.lax.broadcasted_iota(jnp.int32, (BLOCK, LANES), 0) >= first
+
+
+def mixed(state, mix) -> jax.Array:
+    """A state, cosines above sines, times each mode's share in the channels."""
+    (C, S), (a, b) = jnp.split(state, 2), mix
+    return jnp.concatenate([a * C - b * S, a * S + b * C])
+
+
+def turned(state, turn) -> jax.Array:
+    """A state whose phases count from a tile's end instead of its start."""
+    (C, S), (cos, sin) = jnp.split(state, 2), turn
+    return jnp.concatenate([cos * C + sin * S, cos * S - sin * C])
