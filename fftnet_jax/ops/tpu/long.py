@@ -16,7 +16,7 @@ BLOCK = 128  # tokens: the side of a TPU's matrix unit
 BLOCKS = 64  # whose states one product takes; more go in turns
 
 
-@long_convolution.implements("tpu", "gpu")
+@long_convolution.implements("gpu")
 def convolve(u_BND, modes: Modes, skip_D, state_BMD=None, start=0, final_state=True, size=BLOCK, together=BLOCKS):
     """`long_convolution` in blocks of `size` tokens, the states of `together` blocks at once."""
     if u_BND.shape[1] == 1 and state_BMD is not None:

@@ -1,6 +1,6 @@
-"""The gradient of the gated convolution as one kernel, which goes through the sequence backwards.
+"""The gradient of the long convolution as one kernel, which goes through the sequence backwards.
 
-What the forward pass made of a tile is made again from q, k, v and the state ahead of it. The adjoint of the modes'
+What the forward pass made of a tile is made again from the input and the state ahead of it. The adjoint of the modes'
 state is carried from tile to tile, as the state is in the forward pass.
 """
 
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from fftnet_jax.ops.tpu import gated_tiles as tiles
-from fftnet_jax.ops.tpu.gated_tiles import BLOCK, HALO, LANES, Constants
+from fftnet_jax.ops.tpu import long_tiles as tiles
+from fftnet_jax.ops.tpu.long_tiles import BLOCK, HALO, LANES, Constants
 
 
 def backward(z_BNE, constants: Constants, states_BKMD, dg_BND, rows: int, chunk: int, interpret: bool = False):
@@ -21,9 +21,12 @@ def backward(z_BNE, constants: Constants, states_BKMD, dg_BND, rows: int, chunk:
         lost_M1=jax.ShapeDtypeStruct((modes, width), jnp.float32),  # by channel, as the next
         turn_2M1=jax.ShapeDtypeStruct((2, modes // 2, width), jnp.float32),
     )
-    scratch = [(modes, width), (3, HALO, width), (3, HALO + rows, LANES), (BLOCK + rows, LANES), (rows, LANES)]
-    scratch += [(rows + BLOCK, LANES), (3, rows, LANES), (rows // BLOCK, modes, LANES), (3, rows + HALO, LANES)]
-    small = constants.into_JTM.swapaxes(1, 2), constants.out_JTM.swapaxes(1, 2), *constants
+    parts = specs.parts
+    scratch = [(modes, width), (parts, HALO, width), (parts, HALO + rows, LANES), (BLOCK + rows, LANES), (rows, LANES)]
+    scratch += [(rows + BLOCK, LANES), (parts, rows, LANES), (rows // BLOCK, modes, LANES), (parts, rows + HALO, LANES)]
+    waves = constants.into_JTM, constants.out_JTM
+    pairs = [tiles.halves(x, z_BNE.dtype) for x_JTM in waves for x in (x_JTM, x_JTM.swapaxes(1, 2))]
+    small = pairs[1], pairs[3], *constants._replace(into_JTM=pairs[0], out_JTM=pairs[2])
     dz_BNE, *found = pl.pallas_call(
         kernel,
         grid=specs.grid,
@@ -31,16 +34,14 @@ def backward(z_BNE, constants: Constants, states_BKMD, dg_BND, rows: int, chunk:
         out_specs=[specs.z, *map(specs.whole, gradients)],
         out_shape=[jax.ShapeDtypeStruct(z_BNE.shape, z_BNE.dtype), *(jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for leaf in gradients)],
         scratch_shapes=[pltpu.VMEM(shape, jnp.float32) for shape in scratch],
-        cost_estimate=specs.cost(rows, 7, 12 * modes, 6 * BLOCK + 12 * len(constants.taps_KE)),
+        cost_estimate=specs.cost(rows, 3, 2 * BLOCK + 6 * len(constants.taps_KE)),
         compiler_params=pltpu.CompilerParams(vmem_limit_bytes=tiles.VMEM),
         interpret=interpret,
-        name="gated_convolution_gradient",
+        name="long_convolution_gradient",
     )(z_BNE, z_BNE, dg_BND, states_BKMD, *small)
     found = Constants(*found)
-    found = found._replace(
-        lost_M1=found.lost_M1.sum(1, keepdims=True), turn_2M1=found.turn_2M1.sum(2, keepdims=True)
-    )
-    return dz_BNE, jax.tree.map(lambda found, given: found.astype(given.dtype), found, constants)
+    sums = {"lost_M1": found.lost_M1.sum(1, keepdims=True), "turn_2M1": found.turn_2M1.sum(2, keepdims=True)}
+    return dz_BNE, found._replace(**sums)
 
 
 class _Scratch:
@@ -63,6 +64,7 @@ def kernel(z_ref, halo_ref, dg_ref, states_ref, into_JMT, out_JMT, *refs):
     fields = len(Constants._fields)
     c, dz_ref, found = Constants(*refs[:fields]), refs[fields], Constants(*refs[fields + 1 : 2 * fields + 1])
     at = _Scratch(*refs[2 * fields + 1 :])
+    gates = len(at.qkv) == 3
     lane = pl.multiple_of(pl.program_id(2) * LANES, LANES)
     lanes, step = pl.ds(lane, LANES), pl.program_id(1)
     is_first_chunk, is_last_chunk = step == pl.num_programs(1) - 1, step == 0
@@ -79,11 +81,16 @@ def kernel(z_ref, halo_ref, dg_ref, states_ref, into_JMT, out_JMT, *refs):
         tiles.load(z_ref, halo_ref, at.z, index, lane, is_first)
         end = _again(at, c, lane, into_JMT, states_ref[0, index, :, lanes].astype(jnp.float32))
         dg = dg_ref[0, here, lanes].astype(jnp.float32)
-        at.d[0, : at.rows], at.dy[: at.rows] = dg * at.y[...], dg * at.qkv[0]
+        if gates:
+            at.d[0, : at.rows] = dg * at.y[...]
+        at.dy[: at.rows] = dg * at.qkv[0] if gates else dg
         at.y[...] = _within_blocks(at, c.h_TD[:, lanes], found.h_TD, lanes)  # from here on the gradient of u
         _through_states(at, c, found, lanes, out_JMT, end, is_last)
-        at.d[1, : at.rows], at.d[2, : at.rows] = at.y[...] * at.qkv[2], at.y[...] * at.qkv[1]
-        _through_filters(at, c, found, lane, is_last, dz_ref, here)
+        if gates:
+            at.d[1, : at.rows], at.d[2, : at.rows] = at.y[...] * at.qkv[2], at.y[...] * at.qkv[1]
+            _through_filters(at, c, found, lane, is_last, dz_ref, here)
+        else:
+            dz_ref[0, here, lanes] = at.y[...].astype(dz_ref.dtype)
 
     jax.lax.fori_loop(0, tile_count, tile, None)
 
@@ -97,7 +104,7 @@ def _clear(found, lane, is_start):
         for ref in (found.h_TD, found.lost_M1, found.turn_2M1, found.mix_2MD):
             part = (..., pl.ds(lane, LANES))
             ref[part] = jnp.zeros((*ref.shape[:-1], LANES), jnp.float32)
-        for index in range(3):
+        for index in range(found.taps_KE.shape[1] // width):
             found.taps_KE[:, tiles.third(index, width, lane)] = jnp.zeros((len(found.taps_KE), LANES), jnp.float32)
 
     @pl.when(is_start & (pl.program_id(2) == 0))
@@ -109,14 +116,16 @@ def _clear(found, lane, is_start):
 def _again(at, c, lane, into_JMT, state):
     """The forward pass of a tile, its output without the gate; gives the state after it."""
     q, k, v = tiles.filtered(at.z, c.taps_KE, lane)
-    at.qkv[0], at.qkv[1], at.qkv[2], at.u[BLOCK:] = q, k, v, k * v
-    lanes, dtype = pl.ds(lane, LANES), into_JMT.dtype
+    at.u[BLOCK:] = k * v
+    if len(at.qkv) == 3:
+        at.qkv[0], at.qkv[1], at.qkv[2] = q, k, v
+    lanes = pl.ds(lane, LANES)
     mix = c.mix_2MD[0, :, lanes], c.mix_2MD[1, :, lanes]
     at.y[...] = tiles.within_blocks(at.u, c.h_TD[:, lanes])
     for block in range(at.rows // BLOCK):
         at.states[block] = state
-        at.y[at.block(block)] += tiles.product(c.out_JTM[block], tiles.mixed(state, mix).astype(dtype))
-        state = state + c.lost_M1[...] * state + tiles.product(into_JMT[block], at.u_block(block).astype(dtype))
+        at.y[at.block(block)] += tiles.wave_product(c.out_JTM[block], tiles.mixed(state, mix))
+        state = state + c.lost_M1[...] * state + tiles.wave_product(into_JMT[block], at.u_block(block))
     return state
 
 
@@ -144,10 +153,10 @@ def _through_states(at, c, found, lanes, out_JMT, end, is_last):
         state, low = at.states[block], adjoint.astype(dtype)
         dy = at.dy[at.block(block)].astype(dtype)
         found.into_JTM[block] += tiles.product_nt(at.u_block(block).astype(dtype), low)
-        at.y[at.block(block)] += tiles.product(c.into_JTM[block], low)
+        at.y[at.block(block)] += tiles.wave_product(c.into_JTM[block], low)
         dlost += adjoint * state
         found.out_JTM[block] += tiles.product_nt(dy, tiles.mixed(state, (a, b)).astype(dtype))
-        (C, S), (P, Q) = jnp.split(state, 2), jnp.split(tiles.product(out_JMT[block], dy), 2)
+        (C, S), (P, Q) = jnp.split(state, 2), jnp.split(tiles.wave_product(out_JMT[block], dy), 2)
         da, db = da + P * C + Q * S, db + Q * C - P * S
         adjoint = adjoint + c.lost_M1[...] * adjoint + jnp.concatenate([a * P + b * Q, a * Q - b * P])
     at.adjoint[:, lanes] = adjoint

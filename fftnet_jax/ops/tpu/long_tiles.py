@@ -1,4 +1,4 @@
-"""What the forward and the backward kernel of the gated convolution share.
+"""What the forward and the backward kernel of the long convolution share, with gates and without.
 
 A kernel works on tiles of `ROWS` tokens and `LANES` channels, tile after tile along the sequence. Within a tile, blocks
 of `BLOCK` tokens: what a block owes to its own tokens are sums over lags, on vectors; what it owes to those before are
@@ -16,7 +16,7 @@ from fftnet_jax.ops.precision import EXACT
 
 LANES = 128
 ROWS = 128  # tokens of a tile: twice as many take twice as long to compile
-BLOCK = 32  # tokens: 16 take a fifth more instructions by the compiler's schedule, 64 half as many more
+BLOCK = 16  # tokens: 32 take 7% fewer instructions by the compiler's schedule, and half as long again to compile
 HALO = 16  # tokens before a tile that its short filters may see; rows of a bfloat16 tile
 VMEM = 96 * 2**20  # bytes of it that a kernel may ask for; chips have 128 MiB, but v5p 95
 
@@ -25,9 +25,9 @@ class Constants(NamedTuple):
     """What the kernels read besides tokens, J blocks in a tile.
 
     Attributes:
-      taps_KE: of the short filters.
+      taps_KE: of the short filters; (1, D) and not read without gates.
       h_TD: the long filter within a block, its skip included.
-      into_JTM, out_JTM: damped waves into the state at the block's end, and out of that at its start.
+      into_JTM, out_JTM: damped waves into the state at the block's end, and out of that at its start, 2M.
       lost_M1: exp(-δ BLOCK) - 1. turn_2M1: cos and sin of a tile's phase. mix_2MD: a and b.
     """
 
@@ -40,20 +40,25 @@ class Constants(NamedTuple):
     mix_2MD: jax.Array
 
 
-def constants(taps_KE: jax.Array, modes: Modes, skip_D: jax.Array, rows: int, dtype) -> Constants:
-    """Those of tiles of `rows` tokens; M is filled up to whole tiles of numbers by modes that are silent."""
-    silent = -len(modes.decay_M) % 16
+def constants(taps_KE: jax.Array, modes: Modes, skip_D: jax.Array, rows: int) -> Constants:
+    """Those of tiles of `rows` tokens; modes that are silent fill up M."""
+    silent = whole_modes(modes) // 2 - len(modes.decay_M)
     decay_M, frequency_M = (jnp.pad(x_M, (0, silent)) for x_M in modes[:2])
     mix_2MD = jnp.pad(modes.mix_MD.reshape(2, -1, len(skip_D)), ((0, 0), (0, silent), (0, 0)))
     place_N = jnp.arange(rows)
     into_NM = damped_waves(decay_M, frequency_M, BLOCK - 1 - place_N % BLOCK, place_N)
     out_NM = damped_waves(decay_M, frequency_M, place_N % BLOCK + 1, place_N)
     lost_M = jnp.expm1(-BLOCK * decay_M)  # exp would round a slow mode's decay away
-    into_JTM, out_JTM = (x_NM.reshape(-1, BLOCK, x_NM.shape[1]).astype(dtype) for x_NM in (into_NM, out_NM))
+    into_JTM, out_JTM = (x_NM.reshape(-1, BLOCK, x_NM.shape[1]) for x_NM in (into_NM, out_NM))
     turn_2M1 = jnp.stack([jnp.cos(rows * frequency_M), jnp.sin(rows * frequency_M)])[:, :, None]
     lost_M1 = jnp.concatenate([lost_M, lost_M])[:, None]
     taps_KE, h_TD = taps_KE.astype(jnp.float32), modes.taps(BLOCK, skip_D)
     return Constants(taps_KE, h_TD, into_JTM, out_JTM, lost_M1, turn_2M1, mix_2MD)
+
+
+def whole_modes(modes: Modes) -> int:
+    """2M, filled up to whole tiles of numbers for cosines and for sines."""
+    return 2 * (len(modes.decay_M) + -len(modes.decay_M) % 16)
 
 
 class Specs:
@@ -65,8 +70,9 @@ class Specs:
 
     def __init__(self, z_BNE, constants: Constants, rows: int, chunk: int, order):
         batch, length, channels = z_BNE.shape
-        width, modes, chunks = channels // 3, len(constants.lost_M1), length // chunk
+        width, modes, chunks = constants.h_TD.shape[1], len(constants.lost_M1), length // chunk
         self.sizes = batch, length, width, modes
+        self.parts = channels // width
         self.grid = batch, chunks, width // LANES
         ahead = chunk // HALO
         self.z = pl.BlockSpec((1, chunk, channels), lambda b, c, d: (b, order(c), 0))
@@ -79,16 +85,35 @@ class Specs:
         """All of a small array, in every step."""
         return pl.BlockSpec(array.shape, lambda b, c, d: (0,) * array.ndim)
 
-    def cost(self, rows: int, arrays: int, products: int, sums: int) -> pl.CostEstimate:
-        """Of a kernel that moves so many arrays of tokens and makes so many sums and products a number of them.
+    def cost(self, rows: int, passes: int, sums: int) -> pl.CostEstimate:
+        """Of `passes` over the tokens: one forward, three for gradients.
 
         Args:
-          products: multiplications and additions of the matrix unit, of which exact ones take six passes.
+          sums: multiplications and additions of vectors for a number of the output, in a pass.
         """
         batch, length, width, modes = self.sizes
-        numbers, passes = batch * length * width, 6 if self._size == 4 else 1
+        numbers, arrays = batch * length * width, 1 + self.parts * (1 if passes == 1 else 2)
+        products = 4 * modes * (6 if self._size == 4 else 1)  # exact ones take six
         moved = (arrays * numbers + numbers // rows * modes) * self._size
-        return pl.CostEstimate(flops=numbers * (products * passes + sums), bytes_accessed=moved, transcendentals=0)
+        work = passes * numbers * (products + sums)
+        return pl.CostEstimate(flops=work, bytes_accessed=moved, transcendentals=0)
+
+
+def halves(waves_JXY: jax.Array, dtype) -> jax.Array:
+    """Waves as a kernel takes them: in bfloat16 what that keeps of them, and beside it the rest.
+
+    Products then see waves of 16 bits, at no cost: the matrix unit sums 128 products at a time, and there are fewer.
+    """
+    if dtype == jnp.float32:
+        return waves_JXY
+    high = waves_JXY.astype(dtype)
+    return jnp.concatenate([high, (waves_JXY - high.astype(jnp.float32)).astype(dtype)], axis=2)
+
+
+def wave_product(halves, data):
+    """Of `halves` of waves and a matrix."""
+    data = data.astype(halves.dtype)
+    return product(halves, data if halves.shape[1] == len(data) else jnp.concatenate([data, data]))
 
 
 def product(a, b, contract=((1,), (0,))):
@@ -108,10 +133,10 @@ def third(index: int, width: int, lane: int) -> pl.Slice:
 
 
 def load(z_ref, halo_ref, z_scratch, tile, lane, is_first) -> None:
-    """The tile of q, k and v in float32, behind the tokens before it."""
-    rows, width = z_scratch.shape[1] - HALO, z_ref.shape[2] // 3
-    start = pl.multiple_of(tile * rows, HALO)
-    for index in range(3):
+    """The tile of q, k and v, or of the input alone, in float32, behind the tokens before it."""
+    parts, rows = len(z_scratch), z_scratch.shape[1] - HALO
+    width, start = z_ref.shape[2] // parts, pl.multiple_of(tile * rows, HALO)
+    for index in range(parts):
         lanes = third(index, width, lane)
         inside = z_ref[0, pl.ds(pl.multiple_of(jnp.maximum(start - HALO, 0), HALO), HALO), lanes]
         before = jnp.where(tile > 0, inside, halo_ref[0, :, lanes]).astype(jnp.float32)
@@ -120,10 +145,12 @@ def load(z_ref, halo_ref, z_scratch, tile, lane, is_first) -> None:
 
 
 def filtered(z_scratch, taps_ref, lane) -> list:
-    """q, k and v of a tile after their short filters."""
-    rows, width = z_scratch.shape[1] - HALO, taps_ref.shape[1] // 3
-    found = []
-    for index in range(3):
+    """q, k and v of a tile after their short filters, or ones, the input and ones where there are no gates."""
+    parts, rows = len(z_scratch), z_scratch.shape[1] - HALO
+    if parts == 1:
+        return [1.0, z_scratch[0, HALO:], 1.0]
+    width, found = taps_ref.shape[1] // parts, []
+    for index in range(parts):
         taps = taps_ref[:, third(index, width, lane)]
         found.append(sum(taps[lag : lag + 1] * z_scratch[index, HALO - lag :][:rows] for lag in range(len(taps))))
     return found
