@@ -119,8 +119,8 @@ class FFTNet(Mixer):
             return sequence.to_tokens(self.inverse(self.modrelu(Z_BND))).astype(self.dtype)
         X_BFD = ops.rfft(whole_BND, implementation=self.implementation)
         Z_BFD = self.modrelu(self.spectral_filter(X_BFD, u_BND))
-        y_BND = ops.irfft(Z_BFD, whole_BND.shape[1], implementation=self.implementation)
-        return sequence.to_tokens(y_BND).astype(self.dtype)
+        y_BND = ops.irfft(Z_BFD, whole_BND.shape[1], self.dtype, implementation=self.implementation)
+        return sequence.to_tokens(y_BND)
 
     def frequency_response(self, points: int) -> jax.Array:
         """See `AdaptiveSpectralFilter.frequency_response`."""

@@ -22,6 +22,7 @@ class Fourier(Mixer):
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
         self.check_input(x_BND)
-        X_BND = sequence.to_channels(ops.dft(x_BND, 2, implementation=self.implementation))
-        X_BND = ops.dft(X_BND, 1, implementation=self.implementation)
-        return sequence.to_tokens(X_BND.real).astype(self.dtype)
+        spectrum = ops.channel_dft(x_BND.astype(self.dtype), implementation=self.implementation)
+        spectrum = [sequence.to_channels(part) for part in spectrum]
+        y_BND = ops.real_token_dft(spectrum, implementation=self.implementation)
+        return sequence.to_tokens(y_BND).astype(self.dtype)

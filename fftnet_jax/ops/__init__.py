@@ -10,7 +10,7 @@ from fftnet_jax.ops.activation import modrelu
 from fftnet_jax.ops.attention import causal_attention
 from fftnet_jax.ops.cross_entropy import CrossEntropy, linear_sums, linear_token_sums
 from fftnet_jax.ops.dense import dot_general, matmul, matmuls
-from fftnet_jax.ops.fourier import dft, irfft, rfft
+from fftnet_jax.ops.fourier import channel_dft, irfft, real_token_dft, rfft
 from fftnet_jax.ops.gated import gated_convolution
 from fftnet_jax.ops.head import head_logits, head_parts
 from fftnet_jax.ops.long import long_convolution
@@ -26,9 +26,9 @@ __all__ = [
     "Modes",
     "causal_attention",
     "causal_convolution",
+    "channel_dft",
     "choose",
     "compiled_for",
-    "dft",
     "dot_general",
     "explain",
     "gated_convolution",
@@ -42,6 +42,7 @@ __all__ = [
     "matmuls",
     "modrelu",
     "operation",
+    "real_token_dft",
     "rfft",
     "short_convolution",
     "stft_convolution",

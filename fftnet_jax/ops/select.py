@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Iterable
 
 import jax
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
 
 from fftnet_jax.config.model import IMPLEMENTATIONS
 
@@ -43,8 +45,37 @@ def compiled_for(devices: jax.sharding.Mesh | Iterable[jax.Device]):
 
 
 def on_tpu(function: Callable, otherwise: Callable, *arguments):
-    """`function(*arguments)` in a program for a TPU, which alone can run its kernels, `otherwise` in any other."""
-    return jax.lax.platform_dependent(*arguments, tpu=function, default=otherwise)
+    """`function(*arguments)` in a program for a TPU, which alone can run its kernels, `otherwise` in any other.
+
+    Not for derivatives: see `ops.kernel`.
+    """
+    leaves, tree = jax.tree.flatten(arguments)
+    out_tree = jax.tree.structure(jax.eval_shape(otherwise, *arguments))
+
+    def flat(function):
+        return lambda *leaves: tuple(jax.tree.leaves(function(*tree.unflatten(leaves))))
+
+    return out_tree.unflatten(_on_tpu_p.bind(*leaves, function=flat(function), otherwise=flat(otherwise)))
+
+
+# Not `jax.lax.platform_dependent`, a branch, in which who reads a program would look for products that aren't there.
+_on_tpu_p = Primitive("on_tpu")
+_on_tpu_p.multiple_results = True
+_on_tpu_p.def_impl(lambda *leaves, **both: jax.jit(functools.partial(_on_tpu_p.bind, **both))(*leaves))
+_on_tpu_p.def_abstract_eval(lambda *avals, function, otherwise: jax.make_jaxpr(otherwise)(*avals).out_avals)
+mlir.register_lowering(_on_tpu_p, mlir.lower_fun(lambda *leaves, function, otherwise: otherwise(*leaves), True))
+mlir.register_lowering(
+    _on_tpu_p, mlir.lower_fun(lambda *leaves, function, otherwise: function(*leaves), True), platform="tpu"
+)
+
+
+def _batch_on_tpu(leaves, axes, **both):
+    both = {name: jax.vmap(function, axes) for name, function in both.items()}
+    out = _on_tpu_p.bind(*leaves, **both)
+    return out, [0] * len(out)
+
+
+batching.primitive_batchers[_on_tpu_p] = _batch_on_tpu
 
 
 def explain(implementation: str = "auto") -> tuple[str, str]:
