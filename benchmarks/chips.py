@@ -69,8 +69,8 @@ def _tpu(chip: Chip) -> jax.Device:
         line = str(error).splitlines()[0]
         if "lockfile" in line:
             raise ConfigError(
-                "libtpu is locked by another process, which compiles or has the TPU (/tmp/libtpu_lockfile): wait for "
-                "its end, or set ALLOW_MULTIPLE_LIBTPU_LOAD=1 in both to compile at once"
+                "libtpu is locked by another process (/tmp/libtpu_lockfile): wait for its end, or set "
+                "ALLOW_MULTIPLE_LIBTPU_LOAD=1 to compile beside it"
             ) from None
         raise ConfigError(f"no compiler for {chip.title}: {line}") from None
 
