@@ -86,7 +86,7 @@ def _key(row: dict) -> tuple[str, str]:
 
 
 COLUMNS = ("s to compile", "Mcycles", "ms", "GFLOP", "MB", "floor ms", "ratio", "held MB", "working MB", "collectives")
-WIDTHS = (12, 9, 9, 10, 10, 9, 7, 9, 10, 12)
+WIDTHS = (14, 10, 10, 10, 11, 10, 8, 10, 24, 13)
 
 
 def cells(row: dict) -> list[str]:
