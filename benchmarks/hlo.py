@@ -1,10 +1,120 @@
-"""What a compiled program sends between devices, and what a TPU's compiler thinks it costs, read from its text."""
+"""The text of a compiled program: its instructions, how often each runs, and what it sends between devices."""
 
 import math
 import re
+from dataclasses import dataclass
+from functools import cached_property
 
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
 WIDTHS = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "f64": 8, "c64": 8}
+WIDTHS |= {"s4": 0.5, "u4": 0.5, "f8e4m3fn": 1, "f8e5m2": 1, "s16": 2, "u16": 2, "u64": 8, "c128": 16, "token": 0}
+ARRAY = r"([a-z]\w*)\[([\d,]*)\](?:\{([^}]*)\})?"  # kind, sizes, layout
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One line of a program.
+
+    Attributes:
+      result: the text of its type.
+      operands: names of the instructions that it reads.
+    """
+
+    name: str
+    result: str
+    opcode: str
+    operands: tuple[str, ...]
+    line: str
+
+    @property
+    def is_root(self) -> bool:
+        return self.line.lstrip().startswith("ROOT ")
+
+    def attribute(self, name: str) -> str:
+        """What stands behind `NAME=`, up to the next comma or space outside of braces; "" where it isn't there."""
+        found = re.search(rf"[ ,]{name}=(\{{[^}}]*\}}|[^\s,]+)", self.line)
+        return found[1] if found else ""
+
+
+class Program:
+    """A compiled program's text.
+
+    Attributes:
+      computations: by name, their instructions.
+    """
+
+    def __init__(self, text: str):
+        self.text, self.computations, self.entry = text, {}, ""
+        for header, body in re.findall(r"^((?:ENTRY )?%?[\w.-]+) [^\n]*\{\n(.*?)^\}", text, flags=re.M | re.S):
+            name = header.removeprefix("ENTRY ").lstrip("%")
+            self.computations[name] = [found for line in body.splitlines() if (found := _read(line))]
+            self.entry = name if header.startswith("ENTRY") else self.entry
+
+    @cached_property
+    def runs(self) -> list[tuple[Instruction, int, str]]:
+        """Every instruction that runs, how often, and in which computation; those of fusions and of the functions of
+        reductions too, see `inner`."""
+        found = []
+
+        def visit(name: str, times: int) -> None:
+            for one in self.computations.get(name, ()):
+                found.append((one, times, name))
+                for called in calls(one):
+                    visit(called, times * (self.turns(one) if one.opcode == "while" else 1))
+
+        visit(self.entry, 1)
+        return found
+
+    @cached_property
+    def inner(self) -> set[str]:
+        """Computations that run inside an instruction: what they read and write is no memory's."""
+        outer, found = ("while", "conditional", "call", "async-start"), set()
+        for one, _, name in self.runs:
+            if one.opcode not in outer or name in found:
+                found |= set(calls(one))
+        return found
+
+    @cached_property
+    def by_name(self) -> dict[tuple[str, str], Instruction]:
+        """(computation, name) → instruction."""
+        return {(name, one.name): one for name, ones in self.computations.items() for one in ones}
+
+    def turns(self, loop: Instruction) -> int:
+        """How often a loop turns: as the compiler says, or else the bound that its condition compares with."""
+        known = re.search(r'known_trip_count"?:\{"n":"(\d+)"', loop.line)
+        if known:
+            return int(known[1])
+        waiting, bounds = [loop.attribute("condition").lstrip("%")], []
+        while waiting:
+            for one in self.computations.get(waiting.pop(), ()):
+                bounds += re.findall(r" constant\((\d+)\)", one.line)
+                waiting += calls(one)
+        return max(map(int, bounds), default=1)
+
+
+def calls(one: Instruction) -> list[str]:
+    """The computations that an instruction runs, but for a loop's condition."""
+    names = re.findall(r"(?:body|calls|to_apply|true_computation|false_computation)=%?([\w.-]+)", one.line)
+    branches = re.search(r"branch_computations=\{([^}]*)\}", one.line)
+    return names + [name.strip().lstrip("%") for name in branches[1].split(",")] if branches else names
+
+
+def size(shapes: str) -> int:
+    """Bytes of the arrays in the text of a type."""
+    return sum(
+        math.ceil(WIDTHS[kind] * math.prod(map(int, filter(None, dims.split(",")))))
+        for kind, dims, _ in re.findall(ARRAY, shapes)
+    )
+
+
+def dimensions(shapes: str) -> list[int]:
+    """Of the first array in the text of a type."""
+    return [int(n) for n in re.search(ARRAY, shapes)[2].split(",") if n]
+
+
+def _read(line: str) -> Instruction | None:
+    found = re.match(r"\s*(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\(([^)]*)\)?", line)
+    return found and Instruction(found[1], found[2], found[3], tuple(re.findall(r"%([\w.-]+)", found[4])), line)
 
 
 def traffic(text: str) -> dict[str, tuple[int, int]]:
@@ -14,66 +124,21 @@ def traffic(text: str) -> dict[str, tuple[int, int]]:
     all-to-all take, and twice that of what an all-reduce gives.
     """
     found, everybody = {kind: [0, 0.0] for kind in KINDS}, re.search(r"num_partitions=(\d+)", text)
-    for line, times in _run_lines(text):
-        match = re.match(r"\s*(?:ROOT )?%?[\w.-]+ = (.*?) ([a-z-]+?)(?:-start)?\(", line)
-        if not match or match[2] not in found:
+    for one, times, _ in Program(text).runs:
+        kind, whole = one.opcode.removesuffix("-start"), size(one.result)
+        if kind not in found:
             continue
-        size = _bytes(match[1])
-        devices = 1 if match[2] == "collective-permute" else _group(line, int(everybody[1]) if everybody else 1)
+        devices = 1 if kind == "collective-permute" else _group(one.line, int(everybody[1]) if everybody else 1)
         sent = {
-            "all-gather": size * (devices - 1) / devices,
-            "reduce-scatter": size * (devices - 1),  # it gives one part
-            "all-reduce": 2 * size * (devices - 1) / devices,
-            "all-to-all": size * (devices - 1) / devices,
-            "collective-permute": size,
-        }[match[2]]
-        found[match[2]][0] += times
-        found[match[2]][1] += times * sent
+            "all-gather": whole * (devices - 1) / devices,
+            "reduce-scatter": whole * (devices - 1),  # it gives one part
+            "all-reduce": 2 * whole * (devices - 1) / devices,
+            "all-to-all": whole * (devices - 1) / devices,
+            "collective-permute": whole,
+        }[kind]
+        found[kind][0] += times
+        found[kind][1] += times * sent
     return {kind: (count, round(sent)) for kind, (count, sent) in found.items() if count}
-
-
-def estimated_cycles(text: str) -> int:
-    """The cycles that a TPU's compiler wrote beside its instructions, those of a loop as often as it turns."""
-    costs = ((re.search(r'"estimated_cycles":"(\d+)"', line), times) for line, times in _run_lines(text))
-    return sum(int(cost[1]) * times for cost, times in costs if cost)
-
-
-def _run_lines(text: str) -> list[tuple[str, int]]:
-    """The lines of all computations that run, with how often each does."""
-    bodies, entry = {}, None
-    for header, body in re.findall(r"^((?:ENTRY )?%?[\w.-]+) [^\n]*\{\n(.*?)^\}", text, flags=re.M | re.S):
-        name = header.removeprefix("ENTRY ").lstrip("%")
-        bodies[name] = body.splitlines()
-        entry = name if header.startswith("ENTRY") else entry
-    found = []
-
-    def visit(name: str, times: int) -> None:
-        for line in bodies.get(name, ()):
-            found.append((line, times))
-            loop = " while(" in line
-            for called in re.findall(r"(?:body|calls|to_apply|true_computation|false_computation)=%?([\w.-]+)", line):
-                visit(called, times * (_trips(line, bodies) if loop else 1))
-            for branches in re.findall(r"branch_computations=\{([^}]*)\}", line):
-                for called in branches.split(","):
-                    visit(called.strip().lstrip("%"), times)
-
-    visit(entry, 1)
-    return found
-
-
-def _trips(loop: str, bodies: dict) -> int:
-    """How often a loop turns: as the compiler says, or else the bound that its condition compares with."""
-    known = re.search(r'known_trip_count"?:\{"n":"(\d+)"', loop)
-    if known:
-        return int(known[1])
-    condition = re.search(r"condition=%?([\w.-]+)", loop)
-    bounds = re.findall(r"constant\((\d+)\)", "\n".join(bodies.get(condition[1], ()))) if condition else ()
-    return max(map(int, bounds), default=1)
-
-
-def _bytes(shapes: str) -> int:
-    sizes = re.findall(r"([a-z]\w*)\[([\d,]*)\]", shapes)
-    return sum(WIDTHS[kind] * math.prod(map(int, filter(None, dims.split(",")))) for kind, dims in sizes)
 
 
 def _group(line: str, everybody: int) -> int:

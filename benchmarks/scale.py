@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import command_line
+from benchmarks.chips import CHIPS
 from benchmarks.hlo import traffic
 from benchmarks.timing import write_json
 from fftnet_jax.config.command_line import parse_config
@@ -28,16 +29,6 @@ from fftnet_jax.runs.opening import resolve_sizes
 from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
 from fftnet_jax.training.state import state_shapes
 from fftnet_jax.training.step import make_train_step
-
-# Per chip, from the makers' data sheets: bfloat16 FLOP/s, bytes of memory, bytes/s of memory, bytes/s that it can send
-# to others of 256 (TPUs: half of the two-way rate of the links; GPUs: 200 and 400 Gbit/s of network each).
-CHIPS = {
-    "TPU v5e": (197e12, 16e9, 819e9, 100e9),
-    "TPU v5p": (459e12, 95e9, 2765e9, 300e9),
-    "TPU v6e": (918e12, 32e9, 1600e9, 400e9),
-    "A100 80 GB": (312e12, 80e9, 2039e9, 25e9),
-    "H100 SXM": (989e12, 80e9, 3350e9, 50e9),
-}
 
 
 def compile_step(config, mesh):
@@ -124,15 +115,15 @@ def rooflines(config, found: dict, formulas: dict) -> dict:
     sent = sum(formulas[kind][1] for kind in found["traffic"])
     memory = found["state"] + found["working"] + found["saved"]
     rows = {}
-    for chip, (flops, room, bandwidth, link) in CHIPS.items():
+    for chip in CHIPS.values():
         times = (
-            formulas["flops"][1] / flops * (2 if config.model.dtype == "float32" else 1),
-            formulas["moved"][1] / bandwidth,
-            sent / link,
+            formulas["flops"][1] / chip.flops * (2 if config.model.dtype == "float32" else 1),
+            formulas["moved"][1] / chip.bandwidth,
+            sent / chip.link,
         )
         speed = [config.data.batch_size * config.data.length / seconds for seconds in (max(times), sum(times))]
-        rows[chip] = {"compute": times[0], "memory": times[1], "network": times[2], "tokens_per_second": speed}
-        rows[chip] |= {"fits": memory <= room, "room": room}
+        row = {"compute": times[0], "memory": times[1], "network": times[2], "tokens_per_second": speed}
+        rows[chip.title] = row | {"fits": memory <= chip.memory, "room": chip.memory}
     return rows
 
 

@@ -131,36 +131,6 @@ def test_report_shows_every_result(tmp_path, capsys):
     assert "at most" in capsys.readouterr().out
 
 
-def test_estimated_cycles_count_a_loop_as_often_as_it_turns():
-    """In the form of a TPU's compiler: the costs of instructions of the entry and of loops, by either sort of bound."""
-    cost = 'backend_config={"estimated_cycles":"%d"}'
-    text = f"""HloModule step
-
-%body (p: s32[]) -> s32[] {{
-  %work = f32[8] fusion(%p), {cost % 10}
-}}
-
-%condition (p: s32[]) -> pred[] {{
-  %bound = s32[] constant(7)
-  ROOT %less = pred[] compare(%p, %bound), direction=LT
-}}
-
-ENTRY %main (x: f32[8]) -> f32[8] {{
-  %first = f32[8] fusion(%x), {cost % 1000}
-  %loop = s32[] while(%x), condition=%condition, body=%body
-  ROOT %again = s32[] while(%x), condition=%other, body=%body, backend_config={{"known_trip_count":{{"n":"3"}}}}
-}}
-"""
-    assert load("hlo").estimated_cycles(text) == 1000 + 7 * 10 + 3 * 10
-
-
-def test_compile_refuses_in_one_line(capsys):
-    command_line, compile_ = load("command_line"), load("compile")
-    assert command_line.run(compile_.main, ["--only", "perceptron"]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "causal_stft (8, 256, 256)" in said
-
-
 def test_old_names_run():
     """What was `python -m benchmarks.NAME` before it had a folder of its own still is."""
     files = [file for room in ("studies", "reliability") for file in (ROOT / room).glob("[a-z]*.py")]
