@@ -43,6 +43,9 @@ class ModelConfig(OpenSection):
     head_bias: bool = knob(False, "the head has a bias")
     dtype: str = knob("float32", "compute type; parameters and FFTs stay float32", choices=("float32", "bfloat16"))
     remat: bool = knob(False, "recompute blocks in the backward pass to save memory")
+    scan_layers: bool = knob(
+        False, "equal or repeating layers as one loop: compiling does not grow with depth", resume=FREE
+    )
     precision: str = knob(
         "default",
         "of dense layers' products where the device has several; spectral parts are float32's on every device",

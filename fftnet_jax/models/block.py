@@ -52,8 +52,12 @@ class Block(nn.Module):
             self.ffn_norms = self._norms()
         self.dropout = nn.Dropout(c.dropout)
 
-    def __call__(self, x_BND: jax.Array, deterministic: bool = True) -> jax.Array:
-        return self._apply(x_BND, lambda u_BND: (self.mixer(u_BND), None), deterministic)[0]
+    def __call__(self, x_BND: jax.Array, deterministic: bool = True, keys: tuple | None = None) -> jax.Array:
+        return self._apply(x_BND, lambda u_BND: (self.mixer(u_BND), None), deterministic, keys)[0]
+
+    def dropout_keys(self) -> tuple | None:
+        """The keys of the two parts' dropout, as a call draws them; for a call in another place."""
+        return (self.dropout.make_rng("dropout"), self.dropout.make_rng("dropout")) if self.config.dropout else None
 
     @nn.nowrap
     def init_cache(self, batch: int, length: int) -> dict:
@@ -69,13 +73,14 @@ class Block(nn.Module):
     def step(self, x_BD: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
         return self._apply(x_BD, lambda u_BD: self.mixer.step(u_BD, cache), True)
 
-    def _apply(self, x, mix, deterministic):
+    def _apply(self, x, mix, deterministic, keys=None):
         before, after = self.mixer_norms
+        mix_key, ffn_key = keys or (None, None)
         mixed, cache = mix(before(x))
-        x = after(x + self.dropout(mixed, deterministic=deterministic))
+        x = after(x + self.dropout(mixed, deterministic, mix_key))
         if self.config.ffn_width:
             before, after = self.ffn_norms
-            x = after(x + self.dropout(self.ffn(before(x)), deterministic=deterministic))
+            x = after(x + self.dropout(self.ffn(before(x)), deterministic, ffn_key))
         return x, cache
 
     def _norms(self):

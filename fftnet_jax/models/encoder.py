@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from fftnet_jax.config import ModelConfig
 from fftnet_jax.models.block import Block
 from fftnet_jax.models.embeddings import Embeddings
+from fftnet_jax.models.stack import apply_blocks
 from fftnet_jax.parallel.split_parameters import gathering
 
 
@@ -42,6 +43,8 @@ class Encoder(nn.Module):
     def features(self, ids_BN: jax.Array, deterministic: bool = True) -> jax.Array:
         """What the head reads: token ids (B, N) → (B, N, D), after the final norm."""
         x_BND = self.embeddings(jnp.asarray(ids_BN), deterministic=deterministic)
+        if self.config.scan_layers and not self.is_initializing():
+            return self._normed(apply_blocks(self.blocks, self.variables["params"], x_BND, deterministic))
         for block in self.blocks:
             x_BND = block(x_BND, deterministic)
         return self._normed(x_BND)

@@ -1,5 +1,6 @@
 """A step on 8 devices, however they share the work, is the step of one; and only parameters are ever gathered."""
 
+import dataclasses
 import itertools
 import re
 
@@ -23,6 +24,7 @@ from fftnet_jax.training.step import make_train_step
 STEPS = 20
 MESHES = ((8, 1, 1), (2, 4, 1), (2, 2, 2), (1, 1, 8))
 HEADS = ((2, 2, 2), (2, 1, 4))  # 4 heads split over 4 devices at most
+SCANNED = {"remat": True, "scan_layers": True}
 CASES = {
     "causal_fftnet": ({"mixer": "causal_fftnet", "vocab_size": 96, "positions": "learned"}, MESHES, 1),
     # A window of 20 tokens reaches over three devices' 8 tokens each.
@@ -31,6 +33,7 @@ CASES = {
     "fftnet": ({"family": "encoder", "mixer": "fftnet", "vocab_size": 96, "filter": "frequency"}, MESHES[2:], 1),
     "fourier": ({"family": "encoder", "mixer": "fourier", "vocab_size": 96}, MESHES[2:3], 1),
     "large vocabulary, remat": ({"mixer": "causal_fftnet", "vocab_size": 4096, "remat": True}, MESHES[2:3], 2),
+    "scanned, remat": ({"mixer": "causal_fftnet", "num_layers": 2, "vocab_size": 96} | SCANNED, MESHES[2:3], 1),
 }
 
 
@@ -62,8 +65,9 @@ def run(mesh, model, accumulation):
 def test_mesh_changes_nothing_but_who_works(case, devices):
     options, meshes, accumulation = CASES[case]
     model = build_model(ModelConfig(**{"num_layers": 1, "width": 32, "ffn_width": 48, "max_length": 64} | options))
+    unrolled = build_model(dataclasses.replace(model.config, scan_layers=False))
     with jax.numpy_rank_promotion("raise"):
-        alone, held_alone, _, parameters = run(build_mesh(), model, accumulation)
+        alone, held_alone, _, parameters = run(build_mesh(), unrolled, accumulation)
         assert alone[-1] < 0.97 * alone[0], "nothing was learnt: the comparison would show little"
         devices(8)
         for sizes in meshes:

@@ -1,6 +1,8 @@
 """Runs from start to end: the same figures however often a run is stopped, and everything that a run leaves."""
 
+import contextlib
 import errno
+import itertools
 import json
 import math
 import os
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 from fftnet_jax.errors import ConfigError
+from fftnet_jax.parallel.hosts import Vote
 from fftnet_jax.runs.checkpoints import Checkpoints
 from fftnet_jax.runs.folder import RunFolder
 from fftnet_jax.runs.lock import Lock
@@ -109,6 +112,19 @@ def test_interrupted_run_goes_on_as_if_nothing_happened(trained, tiny, tmp_path)
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     train(tiny(), folder)
     assert_same_run(folder, trained)
+
+
+def test_layers_may_be_scanned_from_here_on_and_back(trained_with, tiny, tmp_path, monkeypatch):
+    deep, folder = ("model.num_layers=2",), tmp_path / "run"
+    undisturbed = trained_with("trained_deep", deep)
+    for scanned, stop in ((False, 10), (True, 10), (False, None)):
+        calls = itertools.count(1)
+        with monkeypatch.context() as patch, pytest.raises(Interrupted) if stop else contextlib.nullcontext():
+            patch.setattr(Vote, "__call__", lambda vote, asked: next(calls) == stop)  # noqa: B023
+            train(tiny(*deep, f"model.scan_layers={scanned}"), folder)
+    for ours, theirs in zip(rows_of(folder), rows_of(undisturbed), strict=True):
+        assert ours.keys() == theirs.keys()
+        np.testing.assert_allclose([*ours.values()], [*theirs.values()], rtol=1e-4)
 
 
 def test_everything_is_there(trained):
