@@ -31,14 +31,14 @@ class SpectralModes(nn.Module):
         return self.shared_modes().taps(length)
 
     def convolve(self, u_BND: jax.Array, skip_D: jax.Array, state_BMD=None, start=0, final_state: bool = True):
-        """The filters' output plus skip ⊙ u, and the state after it; see `ops.long_convolution`.
+        """The filters' output plus skip ⊙ u, in the dtype of u, and the state after it; see `ops.long_convolution`.
 
         Where sequences are split over devices, each has all tokens of some of the channels meanwhile.
         """
         u_BND, skip_D = sequence.to_channels(u_BND), sequence.own_channels(skip_D)
         how = {"final_state": final_state, "implementation": self.implementation}
         y_BND, state_BMD = ops.long_convolution(u_BND, self.shared_modes(), skip_D, state_BMD, start, **how)
-        return sequence.to_tokens(y_BND), state_BMD
+        return sequence.to_tokens(y_BND.astype(u_BND.dtype)), state_BMD
 
     def shared_modes(self) -> ops.Modes:
         """The resonances, and their share in the channels that are this device's."""
