@@ -80,7 +80,13 @@ def predicted(config, mesh, split: dict) -> dict:
     attention = sum(2 * length * width for name in m.mixers if name == "attention")
     stft = sum(2 * min(m.window, length) * width**2 for name in m.mixers if name == "causal_stft")
     forward = 2 * split["kernels"] + fft + attention + stft
-    exchanged = {"causal_fftnet": 2 * size, "attention": 4 * size, "fftnet": 2 * size, "fourier": 3 * size, "causal_stft": 0}
+    exchanged = {
+        "causal_fftnet": 2 * size,
+        "attention": 4 * size,
+        "fftnet": 2 * size,
+        "fourier": 3 * size,
+        "causal_stft": 0,
+    }
     behind = {"causal_fftnet": (m.short_filter - 1) * size, "causal_stft": (m.window - 1) * size}
     split_model = (model - 1) / model
     return {

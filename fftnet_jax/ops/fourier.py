@@ -20,7 +20,7 @@ def irfft(Z_BFD: jax.Array, length: int, dtype=jnp.float32) -> jax.Array:
 
 @operation
 def channel_dft(x_BND: jax.Array) -> list[jax.Array]:
-    """All frequencies over the channels, for `real_token_dft`: one complex array (B, N, D), or real and imaginary part."""
+    """All frequencies over the channels, for `real_token_dft`: a complex array (B, N, D), or its parts."""
     return [jnp.fft.fft(x_BND.astype(jnp.float32), axis=2)]
 
 

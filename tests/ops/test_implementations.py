@@ -9,6 +9,7 @@ import pytest
 
 from fftnet_jax import ops
 from fftnet_jax.ops.cpu import long as cpu_long
+from fftnet_jax.ops.tpu import fourier as tpu_fourier
 from fftnet_jax.ops.tpu import long as tpu_long
 
 FASTER = ("cpu", "tpu", "gpu")
@@ -148,19 +149,59 @@ def test_stft_of_linear_phase(name, length, width, window):
         assert_same(run(name, "linear_phase", past), run("reference", "auto", past))
 
 
-@pytest.mark.parametrize("length", [1, 2, 7, 64, 515])
-def test_real_dft_and_back(length):
-    """Values and gradients of each, by its definition; the last is longer than a product takes."""
+@pytest.fixture(params=[1024, 4])
+def single(request, monkeypatch):
+    """DFTs of one product, and of two stages."""
+    monkeypatch.setattr(tpu_fourier, "SINGLE", request.param)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 45, 64])
+def test_real_dft_and_back(length, single):
+    """Values and gradients of each, by its definition."""
     (u,) = draw(0, (2, length, 3))
     turn_F = np.exp(0.1j * np.arange(length)).astype(np.complex64)
     for name in faster(ops.rfft):
 
         def there_and_back(u, name=name):
             U = ops.rfft(u, implementation=name)
-            return U.real, U.imag, ops.irfft(U * turn_F[None, : U.shape[1], None], length, implementation=name)
+            back = ops.irfft(U * turn_F[None, : U.shape[1], None], length, implementation=name)
+            return U.real, U.imag, back
 
         wanted = with_gradients(partial(there_and_back, name="reference"), u)
         assert_same(with_gradients(there_and_back, u), wanted)
+
+
+@pytest.mark.parametrize("length, width", [(1, 1), (7, 2), (45, 6), (64, 5)])
+def test_real_dft_over_channels_and_tokens(length, width, single):
+    (x,) = draw(0, (2, length, width))
+
+    def both(x, name):
+        return ops.real_token_dft(ops.channel_dft(x, implementation=name), implementation=name)
+
+    wanted = with_gradients(partial(both, name="reference"), x)
+    for name in faster(ops.channel_dft):
+        assert_same(with_gradients(partial(both, name=name), x), wanted)
+        low = both(jnp.asarray(x, jnp.bfloat16), name)
+        assert low.dtype == jnp.bfloat16
+        assert_same([low.astype(jnp.float32)], wanted[0], 2e-2)
+
+
+def test_what_is_too_long_for_products(monkeypatch):
+    """A prime beyond what one product takes: the definition's FFT."""
+    monkeypatch.setattr(tpu_fourier, "SINGLE", 4)
+    monkeypatch.setattr(tpu_fourier, "LARGEST", 4)
+    (u,) = draw(0, (2, 7, 3))
+    for function in (ops.rfft, lambda u, implementation: ops.real_token_dft([u + 0j], implementation=implementation)):
+        assert_same([function(u, implementation="tpu")], [function(u, implementation="reference")])
+
+
+@pytest.mark.parametrize("length, taps", [(1, 1), (2, 4), (13, 3)])
+def test_gated_convolution(length, taps):
+    z, taps, skip = draw(0, (2, length, 9), (taps, 9), (3,))
+    args = z, taps, modes_of(1, 3), skip
+    wanted = with_gradients(ops.gated_convolution.reference, *args)
+    for name in faster(ops.gated_convolution):
+        assert_same(with_gradients(partial(ops.gated_convolution, implementation=name), *args), wanted)
 
 
 @pytest.mark.parametrize("length", [1, 7, 130])

@@ -12,6 +12,8 @@ import pytest
 from fftnet_jax import ops
 from fftnet_jax.mixers import CausalFFTNet
 from fftnet_jax.ops import select
+from fftnet_jax.ops.tpu import long as long_blocks
+from fftnet_jax.ops.tpu import long_kernel
 
 PACKAGE = Path(select.__file__).parents[1]
 TPU, GPU, METAL = (SimpleNamespace(platform=name) for name in ("tpu", "cuda", "METAL"))
@@ -104,10 +106,18 @@ def test_dtype_and_shape_are_those_of_the_definition():
         assert ops.short_convolution(x, jnp.ones((3, 2)), implementation=name).dtype == jnp.bfloat16
 
 
-def test_a_gpu_runs_what_a_tpu_does():
+def test_a_gpu_runs_what_a_tpu_does_or_the_definition_or_what_a_kernel_stands_for():
     """Tests elsewhere take a TPU's forms for both; of the STFT only the precision of products differs."""
+    own_on_tpu = ("rfft", "irfft", "channel_dft", "real_token_dft", "gated_convolution")  # a GPU's FFTs are fast
     found = {name: thing for name, thing in vars(ops).items() if isinstance(thing, select.Operation)}
     assert len(found) > 6
     for name, operation in found.items():
         tpu, gpu = operation.form("tpu"), operation.form("gpu")
-        assert tpu is gpu or (name == "stft_convolution" and tpu.func is gpu.func), name
+        if name in own_on_tpu:
+            assert gpu is operation.reference, name
+        elif name == "stft_convolution":
+            assert tpu.func is gpu.func
+        elif name == "long_convolution":
+            assert gpu is long_blocks.convolve and tpu is long_kernel.convolve
+        else:
+            assert tpu is gpu, name

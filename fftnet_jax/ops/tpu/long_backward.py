@@ -16,11 +16,10 @@ from fftnet_jax.ops.tpu.long_tiles import BLOCK, HALO, LANES, Constants
 def backward(z_BNE, constants: Constants, states_BKMD, dg_BND, rows: int, chunk: int, interpret: bool = False):
     """Gradients of z and of the constants, from that of the output; `states_BKMD` as the forward pass left them."""
     specs = tiles.Specs(z_BNE, constants, rows, chunk, lambda index: z_BNE.shape[1] // chunk - 1 - index)
-    batch, length, width, modes = specs.sizes
-    gradients = constants._replace(
-        lost_M1=jax.ShapeDtypeStruct((modes, width), jnp.float32),  # by channel, as the next
-        turn_2M1=jax.ShapeDtypeStruct((2, modes // 2, width), jnp.float32),
-    )
+    *_, width, modes = specs.sizes
+    by_channel = {"lost_M1": (modes, width), "turn_2M1": (2, modes // 2, width)}  # for others to add up
+    shapes = {name: by_channel.get(name, leaf.shape) for name, leaf in constants._asdict().items()}
+    gradients = Constants(**{name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()})
     parts = specs.parts
     scratch = [(modes, width), (parts, HALO, width), (parts, HALO + rows, LANES), (BLOCK + rows, LANES), (rows, LANES)]
     scratch += [(rows + BLOCK, LANES), (parts, rows, LANES), (rows // BLOCK, modes, LANES), (parts, rows + HALO, LANES)]
@@ -32,7 +31,7 @@ def backward(z_BNE, constants: Constants, states_BKMD, dg_BND, rows: int, chunk:
         grid=specs.grid,
         in_specs=[specs.z, specs.halo, specs.tokens, specs.states, *map(specs.whole, small)],
         out_specs=[specs.z, *map(specs.whole, gradients)],
-        out_shape=[jax.ShapeDtypeStruct(z_BNE.shape, z_BNE.dtype), *(jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for leaf in gradients)],
+        out_shape=[jax.ShapeDtypeStruct(z_BNE.shape, z_BNE.dtype), *gradients],
         scratch_shapes=[pltpu.VMEM(shape, jnp.float32) for shape in scratch],
         cost_estimate=specs.cost(rows, 3, 2 * BLOCK + 6 * len(constants.taps_KE)),
         compiler_params=pltpu.CompilerParams(vmem_limit_bytes=tiles.VMEM),
