@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 
 from fftnet_jax import ops
-from fftnet_jax.mixers.base import Kernel, Mixer, option, register, zero_pads
+from fftnet_jax.mixers.base import Mixer, option, register, zero_pads
+from fftnet_jax.mixers.dense import Kernel, constant, keep
 from fftnet_jax.mixers.spectral_modes import SpectralModes
 from fftnet_jax.parallel import sequence
 
@@ -75,6 +76,13 @@ class CausalFFTNet(Mixer):
             "position": jnp.zeros((), jnp.int32),
         }
 
+    def prepare(self, weights: str | None = None) -> None:
+        """Leaves what steps read in the collection "constants"."""
+        self.qkv.prepare(self.dtype, weights)
+        self.out.prepare(self.dtype, weights)
+        keep(self, "taps", self.taps, self.taps.astype(self.dtype))
+        self.filter.prepare()
+
     def prefill(self, x_BND: jax.Array, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
         """Outputs for the next N tokens, and the cache after them; see `zero_pads` for `pads_B`."""
         self.check_input(x_BND)
@@ -88,8 +96,14 @@ class CausalFFTNet(Mixer):
     def step(self, x_BD: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
         """Output for the next token, and the cache after it, in O(M D) whatever the length of the past."""
         self.check_input(x_BD, "batch")
-        y_B1D, cache = self.prefill(x_BD[:, None], cache)
-        return y_B1D[:, 0], cache
+        how = {"precision": self.precision, "implementation": self.implementation}
+        new = ops.weight_products(x_BD.astype(self.dtype), self.qkv.prepared(), 3, **how)
+        local_BKE = jnp.concatenate([cache["local"], jnp.concatenate(new, axis=1)[:, None]], axis=1)
+        taps_KE = constant(self, "taps", lambda: self.taps.astype(self.dtype))
+        q, k, v = jnp.split((local_BKE * taps_KE[None, ::-1]).sum(axis=1, dtype=self.dtype), 3, axis=1)
+        y_BD, state_BMD = self.filter.step(k * v, self.skip, cache["state"], cache["position"])
+        y_BD = ops.weight_product(q * y_BD.astype(self.dtype), self.out.prepared(), **how)
+        return y_BD, {"state": state_BMD, "local": local_BKE[:, 1:], "position": cache["position"] + 1}
 
     def frequency_response(self, points: int) -> jax.Array:
         """Magnitude (F, D) of the global filter with its skip, at F frequencies from 0 to Nyquist."""

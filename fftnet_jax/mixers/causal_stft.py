@@ -55,7 +55,7 @@ class CausalSTFT(Mixer):
         """The last W-1 inputs, zeros before the start; `length` (tokens to come) does not matter."""
         return {"inputs": jnp.zeros((batch, self.window - 1, self.width), self.dtype)}
 
-    def prepare(self) -> None:
+    def prepare(self, weights: str | None = None) -> None:
         """Leaves the kernel for `step` in the collection "constants", for it depends on parameters only."""
         self.put_variable("constants", "kernel", self._kernel_OWD().astype(self.dtype))
 

@@ -46,13 +46,20 @@ class Decoder(Encoder):
         layers = [Block(c, name).init_cache(batch, length) for name in c.mixers]
         return {"position": jnp.zeros((), jnp.int32), "pads": jnp.zeros((batch,), jnp.int32), "layers": layers}
 
-    def prepare(self) -> None:
-        """Fills the collection "constants", which `prefill` and `step` may be given."""
+    def prepare(self, weights: str | None = None) -> None:
+        """Fills the collection "constants", which `prefill` and `step` may be given.
+
+        Args:
+          weights: "int8" for weights of 8 bits with a scale for each output, an approximation; see `ops.quantised`.
+
+        Raises:
+          ConfigError: another name.
+        """
         for block in self.blocks:
-            block.prepare()
+            block.prepare(weights)
         weight, _, axis = self.head_weights(self.variables["params"])
-        weight_DV = (weight if axis == 1 else weight.T).astype(self.config.dtype)
-        parts = ops.head_parts(weight_DV, implementation=self.config.implementation)
+        parts = ops.head_parts(weight if axis == 1 else weight.T, implementation=self.config.implementation)
+        parts = [ops.prepared_weight(part_DV, jnp.dtype(self.config.dtype), weights) for part_DV in parts]
         self.put_variable("constants", "head", parts)
 
     def prefill(
@@ -87,7 +94,8 @@ class Decoder(Encoder):
         if not self.has_variable("constants", "head"):
             return self.logits(x_BD)
         x_BD, bias_V = self._normed(x_BD), self.head_weights(self.variables["params"])[1]
-        logits_BV = ops.head_logits(x_BD, self.get_variable("constants", "head"), self.config.precision)
+        how = {"precision": self.config.precision, "implementation": self.config.implementation}
+        logits_BV = ops.head_logits(x_BD, self.get_variable("constants", "head"), **how)
         return logits_BV if bias_V is None else logits_BV + bias_V[None]
 
     def _embed(self, ids_BN, cache, pads_B):

@@ -9,10 +9,11 @@ from fftnet_jax.ops import cpu, gpu, tpu  # noqa: F401  they register themselves
 from fftnet_jax.ops.activation import modrelu
 from fftnet_jax.ops.attention import causal_attention
 from fftnet_jax.ops.cross_entropy import CrossEntropy, linear_sums, linear_token_sums
-from fftnet_jax.ops.dense import dot_general, matmul, matmuls
+from fftnet_jax.ops.dense import matmul, matmuls
 from fftnet_jax.ops.fourier import dft, irfft, rfft
 from fftnet_jax.ops.head import head_logits, head_parts
-from fftnet_jax.ops.long import long_convolution
+from fftnet_jax.ops.int8 import Int8, prepared_weight, quantised, weight_product, weight_products
+from fftnet_jax.ops.long import long_convolution, one_token, token_filter
 from fftnet_jax.ops.modes import Modes
 from fftnet_jax.ops.select import choose, compiled_for, explain, operation, use
 from fftnet_jax.ops.short import short_convolution
@@ -22,13 +23,13 @@ from fftnet_jax.ops.taps import causal_convolution
 
 __all__ = [
     "CrossEntropy",
+    "Int8",
     "Modes",
     "causal_attention",
     "causal_convolution",
     "choose",
     "compiled_for",
     "dft",
-    "dot_general",
     "explain",
     "head_logits",
     "head_parts",
@@ -39,10 +40,16 @@ __all__ = [
     "matmul",
     "matmuls",
     "modrelu",
+    "one_token",
     "operation",
+    "prepared_weight",
+    "quantised",
     "rfft",
     "short_convolution",
     "stft_convolution",
+    "token_filter",
     "use",
+    "weight_product",
+    "weight_products",
     "window_spectrum",
 ]

@@ -1,9 +1,11 @@
 """Causal convolution with the taps of damped oscillations, from a state to a state."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax.ops.modes import Modes, advance_state, damped_waves, state_output
+from fftnet_jax.ops.modes import Modes, advance_state, angles, damped_waves, state_output
 from fftnet_jax.ops.select import operation
 
 
@@ -55,12 +57,44 @@ def long_convolution(
     return y_BND, advance_state(state_BMD, u_BND, *modes[:2], start) if final_state else None
 
 
-def one_token(u_B1D, modes: Modes, skip_D, state_BMD, position):
-    """`long_convolution` of one token."""
-    u_B1D = u_B1D.astype(jnp.float32)
-    state_BMD = advance_state(state_BMD, u_B1D, modes.decay_M, modes.frequency_M, position)
-    waves_1M = damped_waves(modes.decay_M, modes.frequency_M, jnp.zeros(1), jnp.asarray(position)[None])
-    return state_output(state_BMD, modes.mix_MD, waves_1M) + skip_D[None, None] * u_B1D, state_BMD
+class TokenFilter(NamedTuple):
+    """`Modes` as the step of one token reads them, cosines' rows above sines' (2M).
+
+    Attributes:
+      lost_M: what a token's time adds to a state of 1, below 0. frequency_M: radians per token.
+      cos_MD, sin_MD: the output's share of each state, times the cosine and the sine of its phase.
+    """
+
+    lost_M: jax.Array
+    frequency_M: jax.Array
+    cos_MD: jax.Array
+    sin_MD: jax.Array
+
+
+def token_filter(modes: Modes) -> TokenFilter:
+    """What `one_token` reads; computed once for all tokens."""
+    a, b = jnp.split(modes.mix_MD, 2)
+    lost_M = jnp.expm1(-jnp.concatenate([modes.decay_M] * 2))  # exp would round a slow mode's decay away
+    frequency_M = jnp.concatenate([modes.frequency_M] * 2)
+    return TokenFilter(lost_M, frequency_M, jnp.concatenate([a, -b]), jnp.concatenate([b, a]))
+
+
+def one_token(u_BD, token: TokenFilter, skip_D, state_BMD, position) -> tuple[jax.Array, jax.Array]:
+    """`long_convolution` of one token (B, D): its output and the state after it, in one pass over the state."""
+    u_BD = u_BD.astype(jnp.float32)
+    angle_M = angles(jnp.asarray(position, jnp.float32)[None], token.frequency_M)[0]
+    cos_M, sin_M = jnp.cos(angle_M), jnp.sin(angle_M)
+    is_cosine_M = jnp.arange(len(angle_M)) < len(angle_M) // 2
+    into_M = jnp.where(is_cosine_M, cos_M, sin_M)
+    state_BMD = state_BMD + token.lost_M[None, :, None] * state_BMD + into_M[None, :, None] * u_BD[:, None]
+    out_MD = token.cos_MD * cos_M[:, None] + token.sin_MD * sin_M[:, None]
+    return (out_MD[None] * state_BMD).sum(axis=1) + skip_D[None] * u_BD, state_BMD
+
+
+def of_one_token(u_B1D, modes: Modes, skip_D, state_BMD, position) -> tuple[jax.Array, jax.Array]:
+    """`one_token` with the signature of `long_convolution`."""
+    y_BD, state_BMD = one_token(u_B1D[:, 0], token_filter(modes), skip_D, state_BMD, position)
+    return y_BD[:, None], state_BMD
 
 
 def empty_state(u_BND: jax.Array, modes: Modes) -> jax.Array:
