@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from fftnet_jax import ops
 from fftnet_jax.mixers.base import Mixer, option, register, zero_pads
-from fftnet_jax.mixers.dense import Kernel, constant, keep
+from fftnet_jax.mixers.dense import Kernel, constant
 from fftnet_jax.mixers.spectral_modes import SpectralModes
 from fftnet_jax.parallel import sequence
 
@@ -80,7 +80,7 @@ class CausalFFTNet(Mixer):
         """Leaves what steps read in the collection "constants"."""
         self.qkv.prepare(self.dtype, weights)
         self.out.prepare(self.dtype, weights)
-        keep(self, "taps", self.taps, self.taps.astype(self.dtype))
+        self.put_variable("constants", "taps", self._taps())
         self.filter.prepare()
 
     def prefill(self, x_BND: jax.Array, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
@@ -98,12 +98,16 @@ class CausalFFTNet(Mixer):
         self.check_input(x_BD, "batch")
         how = {"precision": self.precision, "implementation": self.implementation}
         new = ops.weight_products(x_BD.astype(self.dtype), self.qkv.prepared(), 3, **how)
-        local_BKE = jnp.concatenate([cache["local"], jnp.concatenate(new, axis=1)[:, None]], axis=1)
-        taps_KE = constant(self, "taps", lambda: self.taps.astype(self.dtype))
-        q, k, v = jnp.split((local_BKE * taps_KE[None, ::-1]).sum(axis=1, dtype=self.dtype), 3, axis=1)
+        new_BE, local_BPE = jnp.concatenate(new, axis=1), cache["local"]
+        taps = constant(self, "taps", self._taps)
+        short_BE = new_BE * taps[0][None]
+        for lag in range(1, self.short_filter):
+            short_BE += local_BPE[:, -lag] * taps[lag][None]
+        q, k, v = jnp.split(short_BE, 3, axis=1)
         y_BD, state_BMD = self.filter.step(k * v, self.skip, cache["state"], cache["position"])
         y_BD = ops.weight_product(q * y_BD.astype(self.dtype), self.out.prepared(), **how)
-        return y_BD, {"state": state_BMD, "local": local_BKE[:, 1:], "position": cache["position"] + 1}
+        local_BPE = jnp.concatenate([local_BPE, new_BE[:, None]], axis=1)[:, 1:]
+        return y_BD, {"state": state_BMD, "local": local_BPE, "position": cache["position"] + 1}
 
     def frequency_response(self, points: int) -> jax.Array:
         """Magnitude (F, D) of the global filter with its skip, at F frequencies from 0 to Nyquist."""
@@ -112,6 +116,10 @@ class CausalFFTNet(Mixer):
     def _project(self, x_BMD):
         how = {"precision": self.precision, "implementation": self.implementation}
         return ops.matmuls(x_BMD.astype(self.dtype), self.qkv(), 3, **how)
+
+    def _taps(self):
+        """A row for each lag, in the dtype: slices of one array cost a step 26,000 cycles of a TPU."""
+        return list(self.taps.astype(self.dtype))
 
     def _mix(self, qkv, state_BMD=None, start=0, final_state=True):
         """The output and the state after it, from the projections of N tokens and of those before."""

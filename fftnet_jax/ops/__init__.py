@@ -9,7 +9,7 @@ from fftnet_jax.ops import cpu, gpu, tpu  # noqa: F401  they register themselves
 from fftnet_jax.ops.activation import modrelu
 from fftnet_jax.ops.attention import causal_attention
 from fftnet_jax.ops.cross_entropy import CrossEntropy, linear_sums, linear_token_sums
-from fftnet_jax.ops.dense import matmul, matmuls
+from fftnet_jax.ops.dense import matmul, matmul_outputs_first, matmuls
 from fftnet_jax.ops.fourier import dft, irfft, rfft
 from fftnet_jax.ops.head import head_logits, head_parts
 from fftnet_jax.ops.int8 import Int8, prepared_weight, quantised, weight_product, weight_products
@@ -38,6 +38,7 @@ __all__ = [
     "linear_token_sums",
     "long_convolution",
     "matmul",
+    "matmul_outputs_first",
     "matmuls",
     "modrelu",
     "one_token",

@@ -58,15 +58,17 @@ def long_convolution(
 
 
 class TokenFilter(NamedTuple):
-    """`Modes` as the step of one token reads them, cosines' rows above sines' (2M).
+    """`Modes` as the step of one token reads them, 2M rows as in the state: sines are cosines a quarter turn behind.
 
     Attributes:
-      lost_M: what a token's time adds to a state of 1, below 0. frequency_M: radians per token.
-      cos_MD, sin_MD: the output's share of each state, times the cosine and the sine of its phase.
+      lost_M: what a token's time adds to a state of 1, at most 0.
+      frequency_M: radians per token. phase_M: radians.
+      cos_MD, sin_MD: the output's share of each state, times the cosine and the sine of its angle.
     """
 
     lost_M: jax.Array
     frequency_M: jax.Array
+    phase_M: jax.Array
     cos_MD: jax.Array
     sin_MD: jax.Array
 
@@ -76,17 +78,16 @@ def token_filter(modes: Modes) -> TokenFilter:
     a, b = jnp.split(modes.mix_MD, 2)
     lost_M = jnp.expm1(-jnp.concatenate([modes.decay_M] * 2))  # exp would round a slow mode's decay away
     frequency_M = jnp.concatenate([modes.frequency_M] * 2)
-    return TokenFilter(lost_M, frequency_M, jnp.concatenate([a, -b]), jnp.concatenate([b, a]))
+    phase_M = jnp.repeat(jnp.array([0.0, -jnp.pi / 2]), len(modes.decay_M))
+    return TokenFilter(lost_M, frequency_M, phase_M, jnp.concatenate([a, a]), jnp.concatenate([b, b]))
 
 
 def one_token(u_BD, token: TokenFilter, skip_D, state_BMD, position) -> tuple[jax.Array, jax.Array]:
     """`long_convolution` of one token (B, D): its output and the state after it, in one pass over the state."""
     u_BD = u_BD.astype(jnp.float32)
-    angle_M = angles(jnp.asarray(position, jnp.float32)[None], token.frequency_M)[0]
+    angle_M = angles(jnp.asarray(position, jnp.float32)[None], token.frequency_M)[0] + token.phase_M
     cos_M, sin_M = jnp.cos(angle_M), jnp.sin(angle_M)
-    is_cosine_M = jnp.arange(len(angle_M)) < len(angle_M) // 2
-    into_M = jnp.where(is_cosine_M, cos_M, sin_M)
-    state_BMD = state_BMD + token.lost_M[None, :, None] * state_BMD + into_M[None, :, None] * u_BD[:, None]
+    state_BMD = state_BMD + token.lost_M[None, :, None] * state_BMD + cos_M[None, :, None] * u_BD[:, None]
     out_MD = token.cos_MD * cos_M[:, None] + token.sin_MD * sin_M[:, None]
     return (out_MD[None] * state_BMD).sum(axis=1) + skip_D[None] * u_BD, state_BMD
 
