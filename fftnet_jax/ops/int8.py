@@ -13,21 +13,21 @@ LARGEST = 127
 
 
 class Int8(NamedTuple):
-    """A weight (D, O) as whole numbers from -127 to 127 and a float32 scale for each output, (O,)."""
+    """A weight (D, O) as whole numbers from -127 to 127 and a float32 scale for each output, (1, O)."""
 
     values_DO: jax.Array
-    scale_O: jax.Array
+    scale_1O: jax.Array
 
     def dequantised(self) -> jax.Array:
-        return self.values_DO.astype(jnp.float32) * self.scale_O[None]
+        return self.values_DO.astype(jnp.float32) * self.scale_1O
 
 
 def quantised(weight_DO: jax.Array) -> Int8:
     """The nearest weight of 8 bits: off by at most half a scale, which is the output's largest weight / 127."""
     weight_DO = weight_DO.astype(jnp.float32)
-    scale_O = jnp.abs(weight_DO).max(axis=0) / LARGEST
-    scale_O = jnp.where(scale_O > 0, scale_O, 1.0)
-    return Int8(jnp.round(weight_DO / scale_O[None]).astype(jnp.int8), scale_O)
+    scale_1O = jnp.abs(weight_DO).max(axis=0, keepdims=True) / LARGEST
+    scale_1O = jnp.where(scale_1O > 0, scale_1O, 1.0)
+    return Int8(jnp.round(weight_DO / scale_1O).astype(jnp.int8), scale_1O)
 
 
 def prepared_weight(weight_DO: jax.Array, dtype: jnp.dtype, weights: str | None = None) -> jax.Array | Int8:
@@ -45,26 +45,16 @@ def prepared_weight(weight_DO: jax.Array, dtype: jnp.dtype, weights: str | None 
 
 def weight_product(x: jax.Array, weight_DO: jax.Array | Int8, precision=None, *, implementation="auto") -> jax.Array:
     """`matmul`, also with a weight of 8 bits: its whole numbers go into the product, the scale comes after it."""
-    values, scales = _apart(weight_DO, 1)
-    return _scaled(matmul(x, values, precision, implementation=implementation), scales[0])
+    if not isinstance(weight_DO, Int8):
+        return matmul(x, weight_DO, precision, implementation=implementation)
+    y = matmul(x, weight_DO.values_DO, precision, implementation=implementation).astype(jnp.float32)
+    return (y * jnp.expand_dims(weight_DO.scale_1O, range(y.ndim - 2))).astype(x.dtype)
 
 
 def weight_products(
     x: jax.Array, weight_DO: jax.Array | Int8, count: int, precision=None, *, implementation="auto"
 ) -> list[jax.Array]:
     """`matmuls`, also with a weight of 8 bits."""
-    values, scales = _apart(weight_DO, count)
-    products = matmuls(x, values, count, precision, implementation=implementation)
-    return [_scaled(y, scale_O) for y, scale_O in zip(products, scales, strict=True)]
-
-
-def _apart(weight_DO, count):
-    if isinstance(weight_DO, Int8):
-        return weight_DO.values_DO, jnp.split(weight_DO.scale_O, count)
-    return weight_DO, [None] * count
-
-
-def _scaled(y, scale_O):
-    if scale_O is None:
-        return y
-    return (y.astype(jnp.float32) * jnp.expand_dims(scale_O, range(y.ndim - 1))).astype(y.dtype)
+    if not isinstance(weight_DO, Int8):
+        return matmuls(x, weight_DO, count, precision, implementation=implementation)
+    return jnp.split(weight_product(x, weight_DO, precision, implementation=implementation), count, axis=-1)

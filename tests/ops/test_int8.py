@@ -12,7 +12,7 @@ def draw(*shape):
 def test_each_weight_is_within_half_a_step():
     weight_DO = draw(40, 6).at[:, 2].set(0.0) * jnp.array([1e-30, 1, 1, 1e3, 1, 1e30])[None]
     found = ops.quantised(weight_DO)
-    assert found.values_DO.dtype == jnp.int8 and found.scale_O.shape == (6,)
+    assert found.values_DO.dtype == jnp.int8 and found.scale_1O.shape == (1, 6)
     assert np.abs(found.values_DO).max(axis=0).tolist() == [127, 127, 0, 127, 127, 127]
     error_O = np.abs(found.dequantised() - weight_DO).max(axis=0)
     assert (error_O <= 0.501 * np.abs(weight_DO).max(axis=0) / 127).all()
