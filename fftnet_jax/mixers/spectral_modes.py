@@ -48,7 +48,7 @@ class SpectralModes(nn.Module):
     def step(self, u_BD: jax.Array, skip_D: jax.Array, state_BMD: jax.Array, position: jax.Array):
         """`convolve` of the token at `position`: (B, D), and the state after it."""
         token = constant(self, "token", lambda: ops.token_filter(self._modes()))
-        return ops.one_token(u_BD, token, skip_D, state_BMD, position)
+        return ops.one_token(u_BD, token, skip_D, state_BMD, position, implementation=self.implementation)
 
     def _modes(self):
         return ops.Modes(jnp.exp(self.log_decay), self.frequency, sequence.own_channels(self.mix))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from fftnet_jax.ops.modes import Modes, advance_state, angles, damped_waves, state_output
+from fftnet_jax.ops.precision import EXACT
 from fftnet_jax.ops.select import operation
 
 
@@ -72,6 +73,15 @@ class TokenFilter(NamedTuple):
     cos_MD: jax.Array
     sin_MD: jax.Array
 
+    def waves(self, position) -> tuple[jax.Array, jax.Array]:
+        """Cosines and sines of the angles at a position, (2M,) each; the cosines are what an input adds to a state."""
+        angle_M = angles(jnp.asarray(position, jnp.float32)[None], self.frequency_M)[0] + self.phase_M
+        return jnp.cos(angle_M), jnp.sin(angle_M)
+
+    def advance(self, state_BMD, u_BD, cos_M) -> jax.Array:
+        """The state after one more input."""
+        return state_BMD + self.lost_M[None, :, None] * state_BMD + cos_M[None, :, None] * u_BD[:, None]
+
 
 def token_filter(modes: Modes) -> TokenFilter:
     """What `one_token` reads; computed once for all tokens."""
@@ -82,19 +92,21 @@ def token_filter(modes: Modes) -> TokenFilter:
     return TokenFilter(lost_M, frequency_M, phase_M, jnp.concatenate([a, a]), jnp.concatenate([b, b]))
 
 
+@operation
 def one_token(u_BD, token: TokenFilter, skip_D, state_BMD, position) -> tuple[jax.Array, jax.Array]:
-    """`long_convolution` of one token (B, D): its output and the state after it, in one pass over the state."""
+    """`long_convolution` of one token (B, D): its output and the state after it."""
     u_BD = u_BD.astype(jnp.float32)
-    angle_M = angles(jnp.asarray(position, jnp.float32)[None], token.frequency_M)[0] + token.phase_M
-    cos_M, sin_M = jnp.cos(angle_M), jnp.sin(angle_M)
-    state_BMD = state_BMD + token.lost_M[None, :, None] * state_BMD + cos_M[None, :, None] * u_BD[:, None]
-    out_MD = token.cos_MD * cos_M[:, None] + token.sin_MD * sin_M[:, None]
-    return (out_MD[None] * state_BMD).sum(axis=1) + skip_D[None] * u_BD, state_BMD
+    # The barrier keeps each cosine from being computed anew for every channel.
+    cos_M, sin_M = jax.lax.optimization_barrier(token.waves(position))
+    state_BMD = token.advance(state_BMD, u_BD, cos_M)
+    shares_PBMD = jnp.stack([token.cos_MD, token.sin_MD])[:, None] * state_BMD[None]
+    y_BD = jnp.einsum("pm,pbmd->bd", jnp.stack([cos_M, sin_M]), shares_PBMD, precision=EXACT)
+    return y_BD + skip_D[None] * u_BD, state_BMD
 
 
-def of_one_token(u_B1D, modes: Modes, skip_D, state_BMD, position) -> tuple[jax.Array, jax.Array]:
-    """`one_token` with the signature of `long_convolution`."""
-    y_BD, state_BMD = one_token(u_B1D[:, 0], token_filter(modes), skip_D, state_BMD, position)
+def of_one_token(form: str, u_B1D, modes: Modes, skip_D, state_BMD, position) -> tuple[jax.Array, jax.Array]:
+    """A form of `one_token` with the signature of `long_convolution`."""
+    y_BD, state_BMD = one_token.form(form)(u_B1D[:, 0], token_filter(modes), skip_D, state_BMD, position)
     return y_BD[:, None], state_BMD
 
 

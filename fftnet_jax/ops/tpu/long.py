@@ -20,7 +20,7 @@ BLOCKS = 64  # whose states one product takes; more go in turns
 def convolve(u_BND, modes: Modes, skip_D, state_BMD=None, start=0, final_state=True, size=BLOCK, together=BLOCKS):
     """`long_convolution` in blocks of `size` tokens, the states of `together` blocks at once."""
     if u_BND.shape[1] == 1 and state_BMD is not None:
-        return of_one_token(u_BND, modes, skip_D, state_BMD, start)
+        return of_one_token("tpu", u_BND, modes, skip_D, state_BMD, start)
     batch, length, width = u_BND.shape
     size = min(size, length)
     blocks = -(-length // size)
