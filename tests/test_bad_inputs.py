@@ -19,7 +19,7 @@ from reliability.fuzz_readers import make_hf, make_problems
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
     "benchmarks": ("mixers", "loss", "decode", "train_step", "scaling", "plans", "teacher", "report", "scale"),
-    "studies": ("distillation", "guides", "positions", "quality", "top_k"),
+    "studies": ("distillation", "guides", "positions", "quality", "top_k", "weights"),
     "reliability": ("chaos", "kill_shards", "soak", "fuzz"),
 }
 SHARDS = [  # overrides of the student's experiment, and words of the line

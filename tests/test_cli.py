@@ -244,6 +244,7 @@ def test_help_is_readable(name, words, request, capsys):
         (["--top_p=nan"], ["top_p", "got nan"]),
         (["--top_k=-1"], ["top_k", "got -1"]),
         (["--top_k=x"], ["top_k", "'x'"]),
+        (["--weights=int4"], ["--weights", "int8", "'int4'"]),
         (["--temperature=-1"], ["temperature", "got -1.0"]),
         (["--temperature=nan"], ["temperature", "got nan"]),
         (["--max_new_tokens=-1"], ["max_new_tokens", "got -1"]),

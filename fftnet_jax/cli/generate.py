@@ -10,6 +10,7 @@ import numpy as np
 from fftnet_jax.config import LARGEST, Arguments, run_command
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.generation import Sampling, check_room, generate, read_prompts, stream_text
+from fftnet_jax.ops.int8 import WEIGHTS
 from fftnet_jax.runs.opening import load_decoder
 
 
@@ -34,6 +35,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--num_samples", type=int, default=1, metavar="N", help="continuations of each prompt, in one batch"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random choices")
+    parser.add_argument("--weights", choices=WEIGHTS, help="of 8 bits, approximately; by default as the model computes")
     parser.add_argument("--stop", default="", metavar="TEXT", help="end before this text")
     args = parser.parse_args(argv)
     for name, least in (("num_samples", 1), ("max_new_tokens", 0), ("seed", 0)):
@@ -46,7 +48,7 @@ def write_text(run, prompts: list[str], args, how) -> int:
     """Prints the continuations, one as it comes and several when they are made; returns the number of tokens made."""
     rows = [(prompt, sample + 1) for prompt in prompts for sample in range(args.num_samples)]
     ids = [run.tokenizer.encode(prompt) for prompt, _ in rows]
-    steps = generate(run.model, run.params, ids, args.max_new_tokens, how, args.seed)
+    steps = generate(run.model, run.params, ids, args.max_new_tokens, how, args.seed, args.weights)
     if len(rows) == 1:
         count = 0
 

@@ -25,6 +25,7 @@ def generate(
     max_new_tokens: int,
     how: Sampling = SAMPLING,
     seed: int = 0,
+    weights: str | None = None,
 ) -> Iterator[np.ndarray]:
     """Yields one array (B,) of new token ids at a time, `max_new_tokens` of them.
 
@@ -34,15 +35,16 @@ def generate(
 
     Args:
       prompts: token ids, (B, N) or B sequences of any lengths; of a longer one than fits, the end is used.
+      weights: "int8" for weights of 8 bits, an approximation; see `Decoder.prepare`.
 
     Raises:
-      ConfigError: a prompt is empty or holds what is no token, or `max_new_tokens` is negative.
+      ConfigError: a prompt is empty or holds what is no token, `max_new_tokens` is negative, or other `weights`.
     """
     limit = model.config.max_length
     contexts = [row[-limit:].tolist() for row in _checked(prompts, model.config.vocab_size)]
     if max_new_tokens < 0:
         raise ConfigError(f"max_new_tokens must be at least 0, got {max_new_tokens}")
-    prepare, prefill, decode = _compiled(model, how)
+    prepare, prefill, decode = _compiled(model, how, weights)
     key, constants = jax.random.key(seed), prepare(params)
     room = min(limit, _power_of_two(max(map(len, contexts)) + max_new_tokens))
     index, count, cache = 0, 1, None
@@ -102,12 +104,12 @@ def _next_count(count: int, seconds: float) -> int:
 
 
 @lru_cache(maxsize=8)
-def _compiled(model: Decoder, how: Sampling):
+def _compiled(model: Decoder, how: Sampling, weights: str | None):
     """Jitted functions with sampling inside; one compilation per model, setting and shape."""
 
     @jax.jit
     def prepare(params):
-        return model.apply({"params": params}, method="prepare", mutable=["constants"])[1]
+        return model.apply({"params": params}, weights, method="prepare", mutable=["constants"])[1]
 
     def choose(logits_BV, key, index):
         return sample(logits_BV, jax.random.fold_in(key, index), how).astype(jnp.int32)

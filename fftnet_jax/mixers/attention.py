@@ -4,10 +4,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax import ops
 from fftnet_jax.config.model import ModelConfig
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.mixers.base import Mixer, option, register
+from fftnet_jax.mixers.dense import Dense
 from fftnet_jax.parallel import sequence
 
 
@@ -40,9 +40,9 @@ class Attention(Mixer):
             raise ConfigError(f"model.num_heads must be a multiple of mesh.model ({parts}), got {config.num_heads}")
 
     def setup(self):
-        products = {"precision": self.precision, "dot_general": ops.dot_general(self.implementation)}
-        self.qkv = nn.Dense(3 * self.width, use_bias=False, dtype=self.dtype, **products)
-        self.out = nn.Dense(self.width, use_bias=False, dtype=self.dtype, **products)
+        how = {"dtype": self.dtype, "precision": self.precision, "implementation": self.implementation}
+        self.qkv = Dense(self.width, 3 * self.width, use_bias=False, **how)
+        self.out = Dense(self.width, self.width, use_bias=False, **how)
 
     def __call__(self, x_BND: jax.Array) -> jax.Array:
         self.check_input(x_BND)
@@ -55,6 +55,11 @@ class Attention(Mixer):
     def init_cache(self, batch: int, length: int) -> dict:
         """Room for `length` tokens; see `empty_cache`."""
         return empty_cache(batch, length, self.num_heads, self.width // self.num_heads, self.dtype)
+
+    def prepare(self, weights: str | None = None) -> None:
+        """Leaves the weights for steps in the collection "constants"."""
+        self.qkv.prepare(weights)
+        self.out.prepare(weights)
 
     def prefill(self, x_BND: jax.Array, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
         """Outputs for the next N tokens, and the cache after them; see `zero_pads` for `pads_B`."""

@@ -4,8 +4,8 @@ A mixer is a Linen module (B, N, D) → (B, N, D) with options, fields made by `
 limits become fields of `model` in the configuration. Of `width`, `dtype`, `precision` and `implementation` it gets
 those that it has as fields. Its class says whether it is `causal`. A causal one also decodes, through an explicit
 cache: `init_cache(batch, length)`, `prefill(x_BND, cache, pads_B)` and `step(x_BD, cache)` give the same outputs as one
-call on the whole sequence. What `step` needs that depends on parameters only, `prepare()` leaves in the collection
-"constants", to be computed once and not every token.
+call on the whole sequence. What `step` needs that depends on parameters only, `prepare(weights)` leaves in the
+collection "constants", to be computed once and not every token: see `dense`.
 """
 
 import dataclasses
@@ -48,18 +48,6 @@ class Mixer(nn.Module):
     @staticmethod
     def check_split(config: ModelConfig, parts: int) -> None:
         """Raises ConfigError where a sequence can't be split over so many devices."""
-
-
-class Kernel(nn.Module):
-    """A dense map's weight (inputs, outputs), as `nn.Dense` keeps it."""
-
-    inputs: int
-    outputs: int
-    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
-
-    @nn.compact
-    def __call__(self) -> jax.Array:
-        return self.param("kernel", self.kernel_init, (self.inputs, self.outputs))
 
 
 def register(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:

@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 
 from fftnet_jax import ops
-from fftnet_jax.mixers.base import Kernel, Mixer, option, register, zero_pads
+from fftnet_jax.mixers.base import Mixer, option, register, zero_pads
+from fftnet_jax.mixers.dense import Kernel, constant
 from fftnet_jax.mixers.spectral_modes import SpectralModes
 from fftnet_jax.parallel import sequence
 
@@ -77,6 +78,13 @@ class CausalFFTNet(Mixer):
             "position": jnp.zeros((), jnp.int32),
         }
 
+    def prepare(self, weights: str | None = None) -> None:
+        """Leaves what steps read in the collection "constants"."""
+        self.qkv.prepare(self.dtype, weights)
+        self.out.prepare(self.dtype, weights)
+        self.put_variable("constants", "taps", self._taps())
+        self.filter.prepare()
+
     def prefill(self, x_BND: jax.Array, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
         """Outputs for the next N tokens, and the cache after them; see `zero_pads` for `pads_B`."""
         self.check_input(x_BND)
@@ -90,8 +98,18 @@ class CausalFFTNet(Mixer):
     def step(self, x_BD: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
         """Output for the next token, and the cache after it, in O(M D) whatever the length of the past."""
         self.check_input(x_BD, "batch")
-        y_B1D, cache = self.prefill(x_BD[:, None], cache)
-        return y_B1D[:, 0], cache
+        how = {"precision": self.precision, "implementation": self.implementation}
+        new = ops.weight_products(x_BD.astype(self.dtype), self.qkv.prepared(), 3, **how)
+        new_BE, local_BPE = jnp.concatenate(new, axis=1), cache["local"]
+        taps = constant(self, "taps", self._taps)
+        short_BE = new_BE * taps[0][None]
+        for lag in range(1, self.short_filter):
+            short_BE += local_BPE[:, -lag] * taps[lag][None]
+        q, k, v = jnp.split(short_BE, 3, axis=1)
+        y_BD, state_BMD = self.filter.step(k * v, self.skip, cache["state"], cache["position"])
+        y_BD = ops.weight_product(q * y_BD.astype(self.dtype), self.out.prepared(), **how)
+        local_BPE = jnp.concatenate([local_BPE, new_BE[:, None]], axis=1)[:, 1:]
+        return y_BD, {"state": state_BMD, "local": local_BPE, "position": cache["position"] + 1}
 
     def frequency_response(self, points: int) -> jax.Array:
         """Magnitude (F, D) of the global filter with its skip, at F frequencies from 0 to Nyquist."""
@@ -108,6 +126,10 @@ class CausalFFTNet(Mixer):
     def _project(self, x_BMD):
         how = {"precision": self.precision, "implementation": self.implementation}
         return ops.matmuls(x_BMD.astype(self.dtype), self.qkv(), 3, **how)
+
+    def _taps(self):
+        """A row for each lag, in the dtype: slices of one array cost a step 26,000 cycles of a TPU."""
+        return list(self.taps.astype(self.dtype))
 
     def _mix(self, qkv, state_BMD=None, start=0, final_state=True):
         """The output and the state after it, from the projections of N tokens and of those before."""

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from fftnet_jax import ops
 from fftnet_jax.mixers.base import Mixer, option, register, zero_pads
+from fftnet_jax.mixers.dense import constant
 from fftnet_jax.ops.precision import EXACT
 from fftnet_jax.ops.stft_plan import FORMS
 from fftnet_jax.parallel import sequence
@@ -55,9 +56,14 @@ class CausalSTFT(Mixer):
         """The last W-1 inputs, zeros before the start; `length` (tokens to come) does not matter."""
         return {"inputs": jnp.zeros((batch, self.window - 1, self.width), self.dtype)}
 
-    def prepare(self) -> None:
+    def prepare(self, weights: str | None = None) -> None:
         """Leaves the kernel for `step` in the collection "constants", for it depends on parameters only."""
-        self.put_variable("constants", "kernel", self._kernel_OWD().astype(self.dtype))
+        kernel_OWD = self._kernel_OWD()
+        if weights is not None:
+            kernel = ops.prepared_weight(kernel_OWD.reshape(self.width, -1).T, self.dtype, weights)
+        else:
+            kernel = kernel_OWD.astype(self.dtype)
+        self.put_variable("constants", "kernel", kernel)
 
     def prefill(self, x_BND: jax.Array, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
         """Outputs for the next N tokens, and the cache after them; see `zero_pads` for `pads_B`."""
@@ -69,11 +75,14 @@ class CausalSTFT(Mixer):
     def step(self, x_BD: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
         """Output for the next token, and the cache after it; the kernel is computed anew unless it was prepared."""
         self.check_input(x_BD, "batch")
-        prepared = self.has_variable("constants", "kernel")
-        kernel_OWD = self.get_variable("constants", "kernel") if prepared else self._kernel_OWD().astype(self.dtype)
+        kernel = constant(self, "kernel", lambda: self._kernel_OWD().astype(self.dtype))
         x_BWD = jnp.concatenate([cache["inputs"], x_BD[:, None].astype(self.dtype)], axis=1)
-        x_BF, kernel_OF = x_BWD.reshape(len(x_BD), -1), kernel_OWD.reshape(self.width, -1)
-        y_BD = jnp.einsum("bf,of->bo", x_BF, kernel_OF, precision=EXACT)
+        x_BF = x_BWD.reshape(len(x_BD), -1)
+        if isinstance(kernel, ops.Int8):
+            y_BD = ops.weight_product(x_BF, kernel, EXACT, implementation=self.implementation)
+        else:
+            kernel_OF = kernel.reshape(self.width, -1)
+            y_BD = ops.matmul_outputs_first(x_BF, kernel_OF, EXACT, implementation=self.implementation)
         bias_D = self.projection()[1]
         return y_BD + bias_D[None].astype(self.dtype), {"inputs": x_BWD[:, 1:]}
 

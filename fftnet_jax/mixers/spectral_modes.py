@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from fftnet_jax import ops
+from fftnet_jax.mixers.dense import constant
 from fftnet_jax.parallel import sequence
 
 
@@ -39,6 +40,15 @@ class SpectralModes(nn.Module):
         how = {"final_state": final_state, "implementation": self.implementation}
         y_BND, state_BMD = ops.long_convolution(u_BND, self.shared_modes(), skip_D, state_BMD, start, **how)
         return sequence.to_tokens(y_BND.astype(u_BND.dtype)), state_BMD
+
+    def prepare(self) -> None:
+        """Leaves what `step` reads in the collection "constants"."""
+        self.put_variable("constants", "token", ops.token_filter(self.shared_modes()))
+
+    def step(self, u_BD: jax.Array, skip_D: jax.Array, state_BMD: jax.Array, position: jax.Array):
+        """`convolve` of the token at `position`: (B, D), and the state after it."""
+        token = constant(self, "token", lambda: ops.token_filter(self.shared_modes()))
+        return ops.one_token(u_BD, token, skip_D, state_BMD, position, implementation=self.implementation)
 
     def shared_modes(self) -> ops.Modes:
         """The resonances, and their share in the channels that are this device's."""

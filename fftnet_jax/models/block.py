@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax import ops
 from fftnet_jax.config import ModelConfig
 from fftnet_jax.mixers import build_mixer
+from fftnet_jax.mixers.dense import Dense
 
 ACTIVATIONS = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
@@ -25,11 +25,17 @@ class FeedForward(nn.Module):
     precision: str = "default"
     implementation: str = "auto"
 
-    @nn.compact
+    def setup(self):
+        how = {"dtype": self.dtype, "precision": self.precision, "implementation": self.implementation}
+        self.up = Dense(self.width, self.hidden, **how)
+        self.down = Dense(self.hidden, self.width, **how)
+
     def __call__(self, x_BND: jax.Array) -> jax.Array:
-        how = {"precision": self.precision, "dot_general": ops.dot_general(self.implementation)}
-        hidden = nn.Dense(self.hidden, dtype=self.dtype, name="up", **how)(x_BND)
-        return nn.Dense(self.width, dtype=self.dtype, name="down", **how)(ACTIVATIONS[self.activation](hidden))
+        return self.down(ACTIVATIONS[self.activation](self.up(x_BND)))
+
+    def prepare(self, weights: str | None = None) -> None:
+        self.up.prepare(weights)
+        self.down.prepare(weights)
 
 
 class Block(nn.Module):
@@ -63,9 +69,11 @@ class Block(nn.Module):
     def init_cache(self, batch: int, length: int) -> dict:
         return build_mixer(self.mixer_name, self.config).init_cache(batch, length)
 
-    def prepare(self) -> None:
+    def prepare(self, weights: str | None = None) -> None:
         if hasattr(self.mixer, "prepare"):
-            self.mixer.prepare()
+            self.mixer.prepare(weights)
+        if self.config.ffn_width:
+            self.ffn.prepare(weights)
 
     def prefill(self, x_BND: jax.Array, cache: dict, pads_B: jax.Array | None = None) -> tuple[jax.Array, dict]:
         return self._apply(x_BND, lambda u_BND: self.mixer.prefill(u_BND, cache, pads_B), True)

@@ -46,13 +46,20 @@ class Decoder(Encoder):
         layers = [Block(c, name).init_cache(batch, length) for name in c.mixers]
         return {"position": jnp.zeros((), jnp.int32), "pads": jnp.zeros((batch,), jnp.int32), "layers": layers}
 
-    def prepare(self) -> None:
-        """Fills the collection "constants", which `prefill` and `step` may be given."""
+    def prepare(self, weights: str | None = None) -> None:
+        """Fills the collection "constants", which `prefill`, `step` and the full pass may be given.
+
+        Args:
+          weights: "int8" for weights of 8 bits with a scale for each output, an approximation; see `ops.quantised`.
+
+        Raises:
+          ConfigError: another name.
+        """
         for block in self.blocks:
-            block.prepare()
+            block.prepare(weights)
         weight, _, axis = self.head_weights(self.variables["params"])
-        weight_DV = (weight if axis == 1 else weight.T).astype(self.config.dtype)
-        parts = ops.head_parts(weight_DV, implementation=self.config.implementation)
+        parts = ops.head_parts(weight if axis == 1 else weight.T, implementation=self.config.implementation)
+        parts = [ops.prepared_weight(part_DV, jnp.dtype(self.config.dtype), weights) for part_DV in parts]
         self.put_variable("constants", "head", parts)
 
     def prefill(
@@ -72,7 +79,7 @@ class Decoder(Encoder):
             layers.append(layer)
         pads_B = cache["pads"] if pads_B is None else pads_B
         cache = {"position": cache["position"] + x_BND.shape[1], "pads": pads_B, "layers": layers}
-        return self._next_logits(x_BND[:, -1]) if last else self.logits(x_BND), cache
+        return self.logits(x_BND[:, -1] if last else x_BND), cache
 
     def step(self, ids_B: jax.Array, cache: dict) -> tuple[jax.Array, dict]:
         """Logits (B, V) after the next token, and the cache after it."""
@@ -81,14 +88,15 @@ class Decoder(Encoder):
         for block, layer in zip(self.blocks, cache["layers"], strict=True):
             x_BD, layer = block.step(x_BD, layer)
             layers.append(layer)
-        return self._next_logits(x_BD), cache | {"position": cache["position"] + 1, "layers": layers}
+        return self.logits(x_BD), cache | {"position": cache["position"] + 1, "layers": layers}
 
-    def _next_logits(self, x_BD):
+    def _head(self, x):
         if not self.has_variable("constants", "head"):
-            return self.logits(x_BD)
-        x_BD, bias_V = self._normed(x_BD), self.head_weights(self.variables["params"])[1]
-        logits_BV = ops.head_logits(x_BD, self.get_variable("constants", "head"), self.config.precision)
-        return logits_BV if bias_V is None else logits_BV + bias_V[None]
+            return super()._head(x)
+        how = {"precision": self.config.precision, "implementation": self.config.implementation}
+        logits = ops.head_logits(x, self.get_variable("constants", "head"), **how)
+        bias_V = self.head_weights(self.variables["params"])[1]
+        return logits if bias_V is None else logits + jnp.expand_dims(bias_V, range(logits.ndim - 1))
 
     def _embed(self, ids_BN, cache, pads_B):
         pads_B = cache["pads"] if pads_B is None else pads_B

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fftnet_jax import ops
+from fftnet_jax.errors import ConfigError
 from fftnet_jax.mixers.attention import attend, empty_cache, rotate
 from fftnet_jax.models.llama_config import TeacherConfig
 from fftnet_jax.models.rope import frequencies
@@ -56,8 +57,10 @@ class Teacher(nn.Module):
             "layers": [empty_cache(batch, length, c.num_kv_heads, c.head_dim, c.dtype) for _ in range(c.num_layers)]
         }
 
-    def prepare(self) -> None:
+    def prepare(self, weights: str | None = None) -> None:
         """Nothing can be prepared once for all tokens; here for what calls it on any decoder."""
+        if weights is not None:
+            raise ConfigError(f"weights must be None for a model of the {self.config.family} family, got {weights!r}")
 
     def prefill(
         self, ids_BN: jax.Array, cache: dict, pads_B: jax.Array | None = None, last: bool = False

@@ -17,17 +17,12 @@ def matmul(x: jax.Array, weight_DO: jax.Array, precision=None) -> jax.Array:
 
 
 @operation
+def matmul_outputs_first(x: jax.Array, weight_OD: jax.Array, precision=None) -> jax.Array:
+    """x · weight^T: a weight that lies the other way round, without a transpose."""
+    return jax.lax.dot_general(x, weight_OD.astype(x.dtype), (((x.ndim - 1,), (1,)), ((), ())), precision)
+
+
+@operation
 def matmuls(x: jax.Array, weight_DO: jax.Array, count: int, precision=None) -> list[jax.Array]:
     """x times each of `count` equal parts of the weight: arrays (…, O / count)."""
     return jnp.split(jnp.matmul(x, weight_DO.astype(x.dtype), precision=precision), count, axis=-1)
-
-
-def dot_general(implementation: str):
-    """`jax.lax.dot_general` for the hook of Flax's `nn.Dense`: its product is `matmul`'s."""
-
-    def product(x, weight, dimension_numbers, precision=None, preferred_element_type=None):
-        if dimension_numbers == (((x.ndim - 1,), (0,)), ((), ())) and weight.ndim == 2 and not preferred_element_type:
-            return matmul(x, weight, precision, implementation=implementation)
-        return jax.lax.dot_general(x, weight, dimension_numbers, precision, preferred_element_type)
-
-    return product

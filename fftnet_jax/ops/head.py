@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from fftnet_jax.ops.int8 import Int8, weight_product
 from fftnet_jax.ops.select import operation
 
 
@@ -12,7 +13,7 @@ def head_parts(weight_DV: jax.Array) -> list[jax.Array]:
     return [weight_DV]
 
 
-def head_logits(x_BD: jax.Array, parts: list[jax.Array], precision=None) -> jax.Array:
-    """x times the head that was handed to `head_parts`: (B, V) float32."""
-    logits = [jnp.matmul(x_BD, part_DV, precision=precision) for part_DV in parts]
-    return jnp.concatenate(logits, axis=1).astype(jnp.float32)
+def head_logits(x: jax.Array, parts: list[jax.Array | Int8], precision=None, *, implementation="auto") -> jax.Array:
+    """x (…, D) times the head that was handed to `head_parts`, prepared or not: (…, V) float32."""
+    logits = [weight_product(x, part_DV, precision, implementation=implementation) for part_DV in parts]
+    return jnp.concatenate(logits, axis=-1).astype(jnp.float32)

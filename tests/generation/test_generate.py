@@ -33,8 +33,8 @@ def made():
     return make
 
 
-def tokens(model, params, prompt, count, how=GREEDY, seed=0):
-    return np.stack(list(generate(model, params, prompt, count, how, seed)), axis=1)
+def tokens(model, params, prompt, count, how=GREEDY, seed=0, weights=None):
+    return np.stack(list(generate(model, params, prompt, count, how, seed, weights)), axis=1)
 
 
 def recomputed(logits_of, prompts, count, choose):
@@ -101,9 +101,20 @@ def test_step_is_traced_once(mixer, made):
     how = Sampling(0.9, top_k=5, top_p=0.9)
     for prompt in ([3, 4, 5], [3, 4, 5, 6], list(range(12)), list(range(11))):
         assert tokens(model, params, [prompt], 40, how).shape == (1, 40)
-    _, prefill, decode = module._compiled(model, how)
+    _, prefill, decode = module._compiled(model, how, None)
     assert decode._cache_size() == 1
     assert prefill._cache_size() == 3  # of 4 and 12 tokens, and of half a context that is read again
+
+
+def test_weights_of_8_bits(made):
+    """Greedy text is the full pass's with the same weights."""
+    model, params, _ = made("causal_fftnet")
+    constants = model.apply({"params": params}, "int8", method="prepare", mutable=["constants"])[1]
+    full = jax.jit(lambda ids: model.apply({"params": params, **constants}, ids))
+    wanted = recomputed(full, [[1, 2, 3]], 20, lambda logits, _: logits.argmax(-1))
+    np.testing.assert_array_equal(tokens(model, params, [[1, 2, 3]], 20, weights="int8"), wanted)
+    with pytest.raises(ConfigError, match="weights must be one of int8"):
+        next(generate(model, params, [[1]], 1, weights="int4"))
 
 
 def test_reader_may_stop_early(made):

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fftnet_jax import ops
 from fftnet_jax.config import CAUSAL_MIXERS, ModelConfig
+from fftnet_jax.errors import ConfigError
 from fftnet_jax.mixers import build_mixer
 from fftnet_jax.models import build_model
 
@@ -30,10 +32,10 @@ def random_params(module, inputs):
     return jax.tree.map(lambda leaf: (0.4 * rng.normal(size=leaf.shape)).astype(np.float32), shapes)
 
 
-def prepared(module, params):
+def prepared(module, params, weights=None):
     """Parameters, and what steps need that depends on them only."""
-    constants = jax.jit(lambda p: module.apply({"params": p}, method="prepare", mutable=["constants"])[1])(params)
-    return {"params": params, **constants}
+    prepare = partial(module.apply, weights=weights, method="prepare", mutable=["constants"])
+    return {"params": params, **jax.jit(prepare)({"params": params})[1]}
 
 
 def check(module, variables, cache, inputs, splits=SPLITS):
@@ -70,8 +72,9 @@ def check_calls(full, prefill, step, cache, inputs, splits):
     assert step._cache_size() <= compiled + 1  # steps never compile again
 
 
-def decoder(name):
-    config = ModelConfig(**SIZES | {"num_layers": 1, "ffn_width": 11, "max_length": LENGTH + 4} | DECODERS[name])
+def decoder(name, dtype="float32"):
+    sizes = SIZES | {"num_layers": 1, "ffn_width": 11, "max_length": LENGTH + 4, "dtype": dtype}
+    config = ModelConfig(**sizes | DECODERS[name])
     model = build_model(config)
     ids_BN = jax.random.randint(jax.random.key(0), (BATCH, LENGTH), 0, VOCABULARY)
     return model, random_params(model, ids_BN), ids_BN
@@ -109,6 +112,79 @@ def test_steps_take_the_constants_that_they_are_handed():
     for changed in ("blocks_0", "head"):
         zero = constants | {changed: jax.tree.map(jnp.zeros_like, constants[changed])}
         assert np.abs(step({"params": params, "constants": zero}) - wanted).max() > 0.01
+
+
+def test_float32_has_no_copy_of_a_weight():
+    model, params, _ = decoder("attention")
+    assert prepared(model, params)["constants"].keys() == {"head"}
+
+
+@jax.numpy_dtype_promotion("standard")  # Flax's own norms need it in bfloat16
+@pytest.mark.parametrize("dtype, weights", [("bfloat16", None), ("bfloat16", "int8"), ("float32", "int8")])
+@pytest.mark.parametrize("name", ["hybrid, learned", "stft, sinusoidal", "one tap"])
+def test_steps_read_no_weight_but_the_prepared(name, dtype, weights):
+    """With NaN in place of all others, the same numbers come out."""
+    model, params, _ = decoder(name, dtype)
+    variables, cache = prepared(model, params, weights), model.init_cache(BATCH, 8)
+    step = jax.jit(lambda variables: model.apply(variables, jnp.arange(BATCH), cache, method="step")[0])
+
+    def spoilt(path, leaf):
+        *_, module, name = ["", *(key.key for key in path)]
+        dense = module in ("up", "down")
+        vector = name in ("scale", "embedding", "skip", "head_bias") or (name == "bias" and not dense)
+        cast = dtype == "bfloat16" or name != "bias"
+        return np.full_like(leaf, np.nan) if cast and not vector else leaf
+
+    wanted = step(variables)
+    assert np.isfinite(wanted).all()
+    changed = variables | {"params": jax.tree_util.tree_map_with_path(spoilt, params)}
+    np.testing.assert_array_equal(step(changed), wanted)
+
+
+@jax.numpy_dtype_promotion("standard")
+@pytest.mark.parametrize("name", ["hybrid, learned", "causal_stft", "one tap"])
+def test_steps_in_bfloat16(name):
+    model, params, ids_BN = decoder(name, "bfloat16")
+    wanted = np.asarray(jax.jit(model.apply)({"params": params}, ids_BN))
+    for variables in ({"params": params}, prepared(model, params)):
+        step, cache = jax.jit(partial(model.apply, variables, method="step")), model.init_cache(BATCH, LENGTH)
+        for place in range(12):
+            found, cache = step(ids_BN[:, place], cache)
+            assert np.abs(found - wanted[:, place]).max() <= 0.03 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("name", ["hybrid, learned", "one tap"])
+def test_int8_is_the_model_of_the_dequantised_weights(name):
+    """In a full pass, prefill and steps; and is not far from the model itself."""
+    model, params, ids_BN = decoder(name)
+    quantised = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: ops.quantised(leaf).dequantised() if path[-1].key == "kernel" else leaf, params
+    )
+    weight, _, axis = model.head_weights(params)
+    head_DV = ops.quantised(weight if axis == 1 else weight.T).dequantised()
+    near = {"params": quantised, "constants": {"head": [head_DV]}}
+    int8 = prepared(model, params, "int8")
+    full = jax.jit(model.apply)
+    wanted, exact = full(near, ids_BN), full({"params": params}, ids_BN)
+    _, prefill, step = calls(model, int8)
+    check_calls(lambda _: wanted, prefill, step, model.init_cache(BATCH, LENGTH), ids_BN, [(6,)])
+    np.testing.assert_allclose(full(int8, ids_BN), wanted, atol=2e-5 * np.abs(wanted).max())
+    assert 1e-4 < np.abs(wanted - exact).max() / np.abs(exact).max() < 0.05
+
+
+def test_int8_of_an_stft():
+    """Its kernel has 8 bits after the transform."""
+    model, params, ids_BN = decoder("causal_stft")
+    _, prefill, step = calls(model, prepared(model, params, "int8"))
+    wanted, _ = prefill(ids_BN[:, :9], model.init_cache(BATCH, LENGTH))
+    found, _ = step(ids_BN[:, 8], prefill(ids_BN[:, :8], model.init_cache(BATCH, LENGTH))[1])
+    assert 0 < np.abs(found - wanted[:, 8]).max() < 0.03 * np.abs(wanted).max()
+
+
+def test_unknown_weights():
+    model, params, _ = decoder("attention")
+    with pytest.raises(ConfigError, match="weights must be one of int8, or None, got 'int4'"):
+        model.apply({"params": params}, "int4", method="prepare", mutable=["constants"])
 
 
 @pytest.mark.parametrize("name", DECODERS)

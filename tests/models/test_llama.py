@@ -55,6 +55,11 @@ def test_cache_gives_the_same(golden, cuts):
     assert_near(np.concatenate(parts, axis=1), golden.logits)
 
 
+def test_weights_of_8_bits_are_for_our_own_models(golden):
+    with pytest.raises(ConfigError, match=r"weights must be None for a model of the \w+ family, got 'int8'"):
+        golden.model.apply({"params": golden.params}, "int8", method="prepare")
+
+
 def test_left_pads_change_nothing(golden):
     ids, pads = golden.ids, np.array([0, 3], np.int32)
     padded = np.stack([ids[0, :20], np.concatenate([[0, 0, 0], ids[1, :17]])])

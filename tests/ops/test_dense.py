@@ -1,6 +1,5 @@
 from functools import partial
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,17 +55,3 @@ def test_matmul_takes_the_dtype_of_its_input_and_gives_gradients_in_their_own(dt
     y, pull = jax.vjp(ops.matmul.form("cpu"), draw(2, 3, 4).astype(dtype), draw(4, 5))
     dx, dweight = pull(y)
     assert (y.dtype, dx.dtype, dweight.dtype) == (dtype, dtype, jnp.float32)
-
-
-@pytest.mark.parametrize("use_bias", [True, False])
-def test_the_hook_of_flax_computes_what_flax_does(use_bias):
-    x = draw(2, 5, 4)
-    ours, wanted = nn.Dense(3, use_bias, dot_general=ops.dot_general("cpu")), nn.Dense(3, use_bias)
-    params = wanted.init(jax.random.key(0), x)
-    same_with_gradients(ours.apply, wanted.apply, params, x)
-
-
-def test_the_hook_leaves_other_products_to_jax():
-    x, w = draw(2, 3), draw(5, 3)
-    dimensions = (((1,), (1,)), ((), ()))
-    np.testing.assert_allclose(ops.dot_general("cpu")(x, w, dimensions), x @ w.T, rtol=1e-6)

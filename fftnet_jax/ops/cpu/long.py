@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from fftnet_jax.ops.cpu.dense import in_memory
 from fftnet_jax.ops.linear import linear
-from fftnet_jax.ops.long import long_convolution, one_token
+from fftnet_jax.ops.long import long_convolution, of_one_token
 from fftnet_jax.ops.modes import Modes, angles, damped_waves
 from fftnet_jax.ops.precision import EXACT
 
@@ -29,7 +29,7 @@ def convolve(
 ) -> tuple[jax.Array, jax.Array | None]:
     """`long_convolution` in blocks of at most `block` tokens, for at most `group` channels at a time."""
     if u_BND.shape[1] == 1 and state_BMD is not None:
-        return one_token(u_BND, modes, skip_D, state_BMD, start)
+        return of_one_token("cpu", u_BND, modes, skip_D, state_BMD, start)
     batch, length, width = u_BND.shape
     blocks, groups = -(-length // block), -(-width // group)
     size, group = -(-length // blocks), -(-width // groups)

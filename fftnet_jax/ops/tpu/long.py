@@ -8,7 +8,7 @@ loop. Phases are taken afresh from positions, as in `ops.modes`, so only the dam
 import jax
 import jax.numpy as jnp
 
-from fftnet_jax.ops.long import empty_state, long_convolution, one_token
+from fftnet_jax.ops.long import empty_state, long_convolution, of_one_token
 from fftnet_jax.ops.modes import Modes, advance_state, angles, damped_waves
 from fftnet_jax.ops.precision import EXACT
 
@@ -20,7 +20,7 @@ BLOCKS = 64  # whose states one product takes; more go in turns
 def convolve(u_BND, modes: Modes, skip_D, state_BMD=None, start=0, final_state=True, size=BLOCK, together=BLOCKS):
     """`long_convolution` in blocks of `size` tokens, the states of `together` blocks at once."""
     if u_BND.shape[1] == 1 and state_BMD is not None:
-        return one_token(u_BND, modes, skip_D, state_BMD, start)
+        return of_one_token("tpu", u_BND, modes, skip_D, state_BMD, start)
     batch, length, width = u_BND.shape
     size = min(size, length)
     blocks = -(-length // size)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fftnet_jax.ops.kernel import kernel
-from fftnet_jax.ops.long import long_convolution, one_token
+from fftnet_jax.ops.long import long_convolution, of_one_token
 from fftnet_jax.ops.modes import Modes, advance_state, damped_waves, state_output
 from fftnet_jax.ops.select import on_tpu
 from fftnet_jax.ops.tpu.long import convolve as in_blocks
@@ -28,7 +28,7 @@ def convolve(u_BND, modes: Modes, skip_D, state_BMD=None, start=0, final_state=T
     """`long_convolution`; operands of products are of the dtype of u, sums and states float32."""
     length = u_BND.shape[1]
     if length == 1 and state_BMD is not None:
-        return one_token(u_BND, modes, skip_D, state_BMD, start)
+        return of_one_token("tpu", u_BND, modes, skip_D, state_BMD, start)
     no_taps = jnp.zeros((1, len(skip_D)))
     if not fits(u_BND, no_taps, skip_D):
         return in_blocks(u_BND, modes, skip_D, state_BMD, start, final_state)
