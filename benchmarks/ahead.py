@@ -27,6 +27,7 @@ class Work:
       flops: the least that it must take, of any form; see `roofline.dense_flops`.
       moved: bytes that it must read and write at least; None for its arguments and results.
       kernel_flops: of kernels of Pallas in it that don't say theirs.
+      turns: of loops whose bound depends on data.
     """
 
     function: Callable
@@ -34,6 +35,7 @@ class Work:
     flops: float = 0.0
     moved: float | None = None
     kernel_flops: float = 0.0
+    turns: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def compile_for(chip: Chip, mesh: Mesh, build: Callable[[Mesh], Work], form: str
         program = work.function.lower(*work.arguments).compile(OPTIONS.get(chip.form))
         seconds = time.perf_counter() - started
     text, memory = program.as_text(), program.memory_analysis()
-    found, ends = costs(text), memory.argument_size_in_bytes + memory.output_size_in_bytes
+    found, ends = costs(text, work.turns), memory.argument_size_in_bytes + memory.output_size_in_bytes
     cycles = None
     if chip.clock:
         cycles = round(found.cycles + chip.clock * kernel_seconds(found.pallas, work.kernel_flops, chip))

@@ -37,9 +37,9 @@ class Costs:
     pallas: tuple[tuple[float, float], ...]
 
 
-def costs(text: str) -> Costs:
-    """Reads a program's text; see `Costs`."""
-    program, cycles, flops, moved, pallas = Program(text), 0, 0.0, 0.0, []
+def costs(text: str, unknown: int = 1) -> Costs:
+    """Reads a program's text; see `Costs`, and `Program` for `unknown`."""
+    program, cycles, flops, moved, pallas = Program(text, unknown), 0, 0.0, 0.0, []
     memory = Memory(program)
     for one, times, place in program.runs:
         own = arithmetic(program, one, place)

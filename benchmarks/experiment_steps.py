@@ -17,6 +17,7 @@ from fftnet_jax.distillation.objective import Distillation
 from fftnet_jax.distillation.targets import Guide, ShardGuide, TeacherGuide
 from fftnet_jax.models.llama import Teacher
 from fftnet_jax.models.llama_config import read_config
+from fftnet_jax.ops.tpu import cross_entropy
 from fftnet_jax.parallel.mesh import batch_sharding
 from fftnet_jax.runs.opening import resolve_sizes
 from fftnet_jax.tasks import task_for
@@ -92,7 +93,9 @@ def train_step(config: Config, mesh: Mesh) -> Work:
     }
     whole = NamedSharding(mesh, PartitionSpec())
     arrays = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), trained.arrays)
-    return Work(setup.train_step, (state, batch, arrays), _flops(config, state.params, trained))
+    flops = _flops(config, state.params, trained)
+    rows = config.data.batch_size * config.data.length // config.training.accumulation  # those of the head's loop
+    return Work(setup.train_step, (state, batch, arrays), flops, turns=-(-rows // cross_entropy.ROWS))
 
 
 def _guide(config: Config, dataset: Dataset) -> Guide | None:

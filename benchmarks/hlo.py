@@ -41,10 +41,11 @@ class Program:
 
     Attributes:
       computations: by name, their instructions.
+      unknown: how often a loop turns whose bound is none of the text's constants.
     """
 
-    def __init__(self, text: str):
-        self.text, self.computations, self.entry = text, {}, ""
+    def __init__(self, text: str, unknown: int = 1):
+        self.text, self.unknown, self.computations, self.entry = text, unknown, {}, ""
         for header, body in re.findall(r"^((?:ENTRY )?%?[\w.-]+) [^\n]*\{\n(.*?)^\}", text, flags=re.M | re.S):
             name = header.removeprefix("ENTRY ").lstrip("%")
             self.computations[name] = [found for line in body.splitlines() if (found := _read(line))]
@@ -89,7 +90,7 @@ class Program:
             for one in self.computations.get(waiting.pop(), ()):
                 bounds += re.findall(r" constant\((\d+)\)", one.line)
                 waiting += calls(one)
-        return max(map(int, bounds), default=1)
+        return max(map(int, bounds), default=self.unknown)
 
 
 def calls(one: Instruction) -> list[str]:
