@@ -111,7 +111,7 @@ def _decode() -> list[Program]:
 
 def _flagship(rows: int, length: int) -> Config:
     data = dataclasses.replace(Config().data, batch_size=rows, length=length)
-    return dataclasses.replace(Config(), data=data, model=ModelConfig(**FLAGSHIP))
+    return dataclasses.replace(Config(), data=data, model=ModelConfig(**FLAGSHIP, scan_layers=True, remat=True))
 
 
 def mixer(name: str, shape: tuple, options: dict, dtype: str, mesh: Mesh) -> Work:
