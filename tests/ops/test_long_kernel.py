@@ -34,10 +34,7 @@ def assert_same(found, wanted, tolerance):
         assert np.abs(new - old).max() <= tolerance * np.abs(old).max()
 
 
-@pytest.mark.parametrize(
-    "length, modes, dtype, tolerance",
-    [(290, 5, "float32", 1e-5), (21, 16, "float32", 1e-5), (150, 16, "bfloat16", 2e-2)],
-)
+@pytest.mark.parametrize("length, modes, dtype, tolerance", [(290, 5, "float32", 1e-5), (150, 16, "bfloat16", 2e-2)])
 def test_gated_convolution(length, modes, dtype, tolerance, monkeypatch):
     """Over several tiles, each fetched by itself; padded tokens and modes change nothing."""
     monkeypatch.setattr(long_kernel, "CHUNK", 128)
@@ -51,7 +48,8 @@ def test_gated_convolution(length, modes, dtype, tolerance, monkeypatch):
 
 
 def test_long_convolution():
-    x, _, modes, skip, dy = drawn(150, 3, "float32", WIDTH, taps=1)
+    """Without gates, from a state to a state, in one tile that is smaller than others."""
+    x, _, modes, skip, dy = drawn(21, 3, "float32", WIDTH, taps=1)
     state = jnp.asarray(np.random.default_rng(1).normal(size=(2, 6, WIDTH)), jnp.float32)
 
     def run(convolve, **options):

@@ -1,6 +1,6 @@
 """The long convolution on a TPU by kernels: no array but its input and output, and every 128th state, is written.
 
-By the TPU compiler (v5e, jax 0.10.2, bfloat16; kernels at 40% of the roof) the flagship mixer takes 0.51 million cycles
+By the TPU compiler (v5e, jax 0.10.2, bfloat16; kernels at 40% of the roof) the flagship mixer takes 0.63 million cycles
 at (8, 1024, 256), forward and backward, and 1.36 by the products of `long`, which remain for widths that don't fit:
 `python -m benchmarks.compile --only causal_fftnet`.
 """
