@@ -48,7 +48,7 @@ class ModelConfig(OpenSection):
     )
     precision: str = knob(
         "default",
-        "of dense layers' products where the device has several; spectral parts are float32's on every device",
+        "of dense layers' products where the device has several; spectral parts choose for themselves",
         choices=("default", "high", "highest"),
         resume=ASK,
     )
