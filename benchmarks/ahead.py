@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from benchmarks.chips import Chip
 from benchmarks.costs import costs
-from benchmarks.hlo import traffic
+from benchmarks.hlo import Sent, traffic
 from benchmarks.roofline import floor, kernel_seconds
 from fftnet_jax import ops
 
@@ -46,7 +46,7 @@ class Compiled:
       floor_ms: `roofline.floor` of what the work must take.
       held: bytes of arguments and results, shared ones once.
       working: further bytes while it runs.
-      sent: by kind of collective, how many there are and the bytes that a device sends.
+      sent: between devices, by kind of collective.
     """
 
     seconds: float
@@ -58,7 +58,7 @@ class Compiled:
     held: int
     working: int
     kernels: dict[str, int]
-    sent: dict[str, tuple[int, int]]
+    sent: dict[str, Sent]
 
     @property
     def ratio(self) -> float | None:
