@@ -47,6 +47,9 @@ class Compiled:
       held: bytes of arguments and results, shared ones once.
       working: further bytes while it runs.
       sent: between devices, by kind of collective.
+      peak: bytes that are alive at once at most, arguments and results among them. Of a TPU the compiler says so:
+        `working` is more than it assigns there (libtpu 0.0.42, the plan of docs/scale.md at 1,048,576 tokens: 18.9 GB
+        for 12.3, by XLA_FLAGS="--xla_dump_to=FOLDER --xla_dump_hlo_as_text"). Of others `held` and `working`.
     """
 
     seconds: float
@@ -59,6 +62,7 @@ class Compiled:
     working: int
     kernels: dict[str, int]
     sent: dict[str, Sent]
+    peak: int = 0
 
     @property
     def ratio(self) -> float | None:
@@ -82,7 +86,7 @@ def compile_for(chip: Chip, mesh: Mesh, build: Callable[[Mesh], Work], form: str
         seconds = time.perf_counter() - started
     text, memory = program.as_text(), program.memory_analysis()
     found, ends = costs(text), memory.argument_size_in_bytes + memory.output_size_in_bytes
-    cycles = None
+    held, cycles = ends - memory.alias_size_in_bytes, None
     if chip.clock:
         cycles = round(found.cycles + chip.clock * kernel_seconds(found.pallas, work.kernel_flops, chip))
     return Compiled(
@@ -92,8 +96,9 @@ def compile_for(chip: Chip, mesh: Mesh, build: Callable[[Mesh], Work], form: str
         flops=found.flops + max(0.0, work.kernel_flops - sum(flops for flops, _ in found.pallas)),
         bytes=found.bytes,
         floor_ms=1e3 * floor(work.flops, ends if work.moved is None else work.moved, chip),
-        held=ends - memory.alias_size_in_bytes,
+        held=held,
         working=memory.temp_size_in_bytes,
         kernels=found.kernels,
         sent=traffic(text),
+        peak=memory.peak_memory_in_bytes if chip.form == "tpu" else held + memory.temp_size_in_bytes,
     )

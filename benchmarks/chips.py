@@ -70,11 +70,11 @@ def devices(chip: Chip, count: int) -> list[jax.Device]:
     Raises:
       ConfigError: the compiler is missing or refuses, or there is no slice of so many.
     """
-    sizes = [2**power for power in range(2, chip.most.bit_length())]
-    if count not in (1, *sizes):
+    sizes = [1, *(2**power for power in range(2, chip.most.bit_length()))]
+    if count not in sizes:
         raise ConfigError(f"there are slices of {', '.join(map(str, sizes))} {chip.title}, and none of {count}")
-    power = max(count, sizes[0]).bit_length() - 1  # one chip is part of the smallest slice
-    sides = sorted((2 ** ((power + more) // chip.axes) for more in range(chip.axes)), reverse=count <= sizes[0])
+    power = max(count, sizes[1]).bit_length() - 1  # libtpu knows a single chip as part of the smallest slice
+    sides = sorted((2 ** ((power + more) // chip.axes) for more in range(chip.axes)), reverse=count <= sizes[1])
     if not importlib.util.find_spec("libtpu"):
         raise ConfigError(f"no compiler for {chip.title}: libtpu is not installed (pip install -e '.[aot]')")
     os.environ.update(AWAY)

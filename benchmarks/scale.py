@@ -41,6 +41,7 @@ def measured(config, mesh, chip: Chip) -> dict:
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "state": compiled.held,
         "working": compiled.working,
+        "peak": compiled.peak,
         "flops": compiled.flops,
         "moved": compiled.bytes,
         "cycles": compiled.cycles,
@@ -155,7 +156,7 @@ def times(config, mesh, found: dict, formulas: dict, chips: list[Chip]) -> list[
 
 def report(config, mesh, found: dict, formulas: dict, rows: list[dict], chips: list[Chip]) -> str:
     """The figures as Markdown."""
-    m, gib = config.model, 2**30
+    m = config.model
     axes = " × ".join(f"{size} {axis}" for axis, size in mesh.shape.items())
     lines = [
         f"{found['parameters']:,} parameters, {m.num_layers} layers of {m.width}, {config.data.batch_size} sequences "
@@ -163,6 +164,7 @@ def report(config, mesh, found: dict, formulas: dict, rows: list[dict], chips: l
         "| a device's | formula | by formula | in the compiled step |\n|---|---|---|---|",
         _row("state and batch, bytes", *formulas["state"], found["state"]),
         _row("working memory, bytes", "", None, found["working"]),
+        _row("alive at once, bytes", "", None, found["peak"]),
         _row("FLOPs a step", *formulas["flops"], found["flops"]),
         _row("memory traffic, bytes a step", *formulas["moved"], found["moved"]),
     ]
@@ -170,12 +172,12 @@ def report(config, mesh, found: dict, formulas: dict, rows: list[dict], chips: l
         count, bytes_ = found["traffic"].get(kind, (0, 0))
         if count or formulas[kind][1]:
             lines.append(_row(f"{kind}, bytes sent a step ({count} ×)", *formulas[kind], bytes_))
-    total, activations = found["state"] + found["working"], found["gathered_activations"]
+    total, activations = found["peak"], found["gathered_activations"]
     rooms = "; ".join(
-        f"{c.title} {'fits' if total <= c.memory else 'too little'} ({c.memory / gib:.1f})" for c in chips
+        f"{c.title} {'fits' if total <= c.memory else 'too little'} ({c.memory / 1e9:.0f})" for c in chips
     )
     lines += [
-        f"\nMemory in all {total / gib:.1f} GiB a device: {rooms}. "
+        f"\nMemory at most {total / 1e9:.1f} GB a device: {rooms}. "
         f"Gathered activations: {len(activations)}{' (' + ', '.join(activations) + ')' if activations else ''}.\n",
         "| chip | by | compute, s | network, s | longest | tokens/s, all overlapped | as compiled | none overlapped |",
         "|---|---|---|---|---|---|---|---|",
@@ -238,10 +240,12 @@ def main(argv=None) -> None:
         raise ConfigError("model.vocab_size must be set, as no data are read, got 0")
     if args.output and not Path(args.output).resolve().parent.is_dir():
         raise ConfigError(f"--output must be a file in a folder that is there, got {args.output}")
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", 1 if args.chip else args.devices)
     config, chip = resolve_sizes(config, config.model.vocab_size), CHIPS.get(args.chip, CPU)
-    mesh = build_mesh(config.mesh, devices(chip, args.devices) if args.chip else None)
+    slice_ = devices(chip, args.devices) if args.chip else None
+    jax.config.update("jax_platforms", "cpu")
+    if not args.chip:
+        jax.config.update("jax_num_cpu_devices", args.devices)
+    mesh = build_mesh(config.mesh, slice_)
     check_divisible(config, mesh)
     print(f"compiling the train step for {mesh.size} devices", file=sys.stderr, flush=True)
     found = measured(config, mesh, chip)
