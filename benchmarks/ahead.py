@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from benchmarks.chips import Chip
 from benchmarks.costs import costs
-from benchmarks.hlo import traffic
+from benchmarks.hlo import Sent, traffic
 from benchmarks.roofline import floor, kernel_seconds
 from fftnet_jax import ops
 
@@ -48,7 +48,10 @@ class Compiled:
       floor_ms: `roofline.floor` of what the work must take.
       held: bytes of arguments and results, shared ones once.
       working: further bytes while it runs.
-      sent: by kind of collective, how many there are and the bytes that a device sends.
+      sent: between devices, by kind of collective.
+      peak: bytes that are alive at once at most, arguments and results among them. Of a TPU the compiler says so:
+        `working` is more than it assigns there (libtpu 0.0.42, the plan of docs/scale.md at 1,048,576 tokens: 18.9 GB
+        for 12.3, by XLA_FLAGS="--xla_dump_to=FOLDER --xla_dump_hlo_as_text"). Of others `held` and `working`.
     """
 
     seconds: float
@@ -60,7 +63,8 @@ class Compiled:
     held: int
     working: int
     kernels: dict[str, int]
-    sent: dict[str, tuple[int, int]]
+    sent: dict[str, Sent]
+    peak: int = 0
 
     @property
     def ratio(self) -> float | None:
@@ -84,7 +88,7 @@ def compile_for(chip: Chip, mesh: Mesh, build: Callable[[Mesh], Work], form: str
         seconds = time.perf_counter() - started
     text, memory = program.as_text(), program.memory_analysis()
     found, ends = costs(text, work.turns), memory.argument_size_in_bytes + memory.output_size_in_bytes
-    cycles = None
+    held, cycles = ends - memory.alias_size_in_bytes, None
     if chip.clock:
         cycles = round(found.cycles + chip.clock * kernel_seconds(found.pallas, work.kernel_flops, chip))
     return Compiled(
@@ -94,8 +98,9 @@ def compile_for(chip: Chip, mesh: Mesh, build: Callable[[Mesh], Work], form: str
         flops=found.flops + max(0.0, work.kernel_flops - sum(flops for flops, _ in found.pallas)),
         bytes=found.bytes,
         floor_ms=1e3 * floor(work.flops, ends if work.moved is None else work.moved, chip),
-        held=ends - memory.alias_size_in_bytes,
+        held=held,
         working=memory.temp_size_in_bytes,
         kernels=found.kernels,
         sent=traffic(text),
+        peak=memory.peak_memory_in_bytes if chip.form == "tpu" else held + memory.temp_size_in_bytes,
     )

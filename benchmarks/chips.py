@@ -24,10 +24,12 @@ class Chip:
       flops: bfloat16 FLOP/s.
       memory: bytes.
       bandwidth: of its memory, bytes/s.
-      link: bytes/s that it can send to others of 256 (TPUs: half of the two-way rate of the links; GPUs: 200 and 400
+      link: bytes/s that it can send to others of 256 (TPUs: half of the two-way rate of all links; GPUs: 200 and 400
         Gbit/s of network each).
-      target: the smallest slice of it, or the file in `targets` that describes it; empty where no compiler is named.
+      target: the compiler's name of it, or the file in `targets` that describes it; empty where no compiler is named.
       clock: cycles/s, for compilers that estimate cycles; `flops` over what the matrix units do in a cycle.
+      axes: of the torus that joins it to others, two links along each; 0 for another network.
+      most: chips of its largest slice of equal sides or of sides two times each other.
     """
 
     title: str
@@ -38,16 +40,19 @@ class Chip:
     link: float
     target: str = ""
     clock: float = 0.0
+    axes: int = 0
+    most: int = 1
 
 
 CHIPS = {
-    "v5e": Chip("TPU v5e", "tpu", 197e12, 16e9, 819e9, 100e9, "v5e:2x2", 1.5e9),
-    "v5p": Chip("TPU v5p", "tpu", 459e12, 95e9, 2765e9, 300e9, "v5:2x2x1", 1.75e9),
-    "v6e": Chip("TPU v6e", "tpu", 918e12, 32e9, 1600e9, 400e9, "v6e:2x2", 1.75e9),
+    "v5e": Chip("TPU v5e", "tpu", 197e12, 16e9, 819e9, 200e9, "v5e", 1.5e9, 2, 256),
+    "v5p": Chip("TPU v5p", "tpu", 459e12, 95e9, 2765e9, 600e9, "v5", 1.75e9, 3, 4096),
+    "v6e": Chip("TPU v6e", "tpu", 918e12, 32e9, 1600e9, 400e9, "v6e", 1.75e9, 2, 256),
     "a100": Chip("A100 80 GB", "gpu", 312e12, 80e9, 2039e9, 25e9),
     "h100": Chip("H100 SXM", "gpu", 989e12, 80e9, 3350e9, 50e9, "h100.txtpb"),
 }
 COMPILED = {name: chip for name, chip in CHIPS.items() if chip.target}
+TPUS = {name: chip for name, chip in CHIPS.items() if chip.form == "tpu"}
 
 
 def device(chip: Chip) -> jax.Device:
@@ -56,15 +61,26 @@ def device(chip: Chip) -> jax.Device:
     Raises:
       ConfigError: its compiler is missing or refuses.
     """
-    return (_tpu if chip.form == "tpu" else _gpu)(chip)
+    return devices(chip, 1)[0] if chip.form == "tpu" else _gpu(chip)
 
 
-def _tpu(chip: Chip) -> jax.Device:
+def devices(chip: Chip, count: int) -> list[jax.Device]:
+    """The devices of a slice of TPUs to compile for, that aren't there.
+
+    Raises:
+      ConfigError: the compiler is missing or refuses, or there is no slice of so many.
+    """
+    sizes = [1, *(2**power for power in range(2, chip.most.bit_length()))]
+    if count not in sizes:
+        raise ConfigError(f"there are slices of {', '.join(map(str, sizes))} {chip.title}, and none of {count}")
+    power = max(count, sizes[1]).bit_length() - 1  # libtpu knows a single chip as part of the smallest slice
+    sides = sorted((2 ** ((power + more) // chip.axes) for more in range(chip.axes)), reverse=count <= sizes[1])
     if not importlib.util.find_spec("libtpu"):
         raise ConfigError(f"no compiler for {chip.title}: libtpu is not installed (pip install -e '.[aot]')")
     os.environ.update(AWAY)
+    name = f"{chip.target}:{'x'.join(map(str, sides))}"
     try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=chip.target).devices[0]
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)[:count]
     except Exception as error:  # JAX names no class for it
         line = str(error).splitlines()[0]
         if "lockfile" in line:

@@ -47,7 +47,7 @@ def row(chip: str, program: Program, found: Compiled | None, error: str = "") ->
         "working_bytes": found.working,
         "fits": found.held + found.working <= CHIPS[chip].memory,
         "kernels": found.kernels,
-        "collectives": {kind: list(sent) for kind, sent in found.sent.items()},
+        "collectives": {kind: [sent.count, round(sent.bytes)] for kind, sent in found.sent.items()},
     }
 
 

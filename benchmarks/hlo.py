@@ -118,28 +118,66 @@ def _read(line: str) -> Instruction | None:
     return found and Instruction(found[1], found[2], found[3], tuple(re.findall(r"%([\w.-]+)", found[4])), line)
 
 
-def traffic(text: str) -> dict[str, tuple[int, int]]:
-    """For each kind of collective: how many run in one call of the program, and the bytes that a device sends in them.
+@dataclass(frozen=True)
+class Sent:
+    """The collectives of one kind in one call of a program.
+
+    Attributes:
+      count: how many run.
+      bytes: that a device sends in them.
+      beside: those of the bytes that travel while the program computes.
+      shapes: what they give, each once: ("bf16", (50304, 2048)).
+    """
+
+    count: int = 0
+    bytes: float = 0.0
+    beside: float = 0.0
+    shapes: frozenset[tuple[str, tuple[int, ...]]] = frozenset()
+
+
+def traffic(text: str) -> dict[str, Sent]:
+    """What a program sends between devices, by kind of collective.
 
     With rings, as usual: a device of n sends (n - 1) / n of what an all-gather gives or a reduce-scatter and an
     all-to-all take, and twice that of what an all-reduce gives.
     """
-    found, everybody = {kind: [0, 0.0] for kind in KINDS}, re.search(r"num_partitions=(\d+)", text)
-    for one, times, _ in Program(text).runs:
-        kind, whole = one.opcode.removesuffix("-start"), size(one.result)
-        if kind not in found:
+    found, everybody = {}, re.search(r"num_partitions=(\d+)", text)
+    program = Program(text)
+    for one, times, place in program.runs:
+        kind, is_beside = _kind(program, one, place)
+        if kind not in KINDS:
             continue
+        arrays = _given(one, kind)
+        whole = sum(size(f"{name}[{dims}]") for name, dims, _ in arrays)
         devices = 1 if kind == "collective-permute" else _group(one.line, int(everybody[1]) if everybody else 1)
-        sent = {
-            "all-gather": whole * (devices - 1) / devices,
-            "reduce-scatter": whole * (devices - 1),  # it gives one part
-            "all-reduce": 2 * whole * (devices - 1) / devices,
-            "all-to-all": whole * (devices - 1) / devices,
-            "collective-permute": whole,
-        }[kind]
-        found[kind][0] += times
-        found[kind][1] += times * sent
-    return {kind: (count, round(sent)) for kind, (count, sent) in found.items() if count}
+        if kind == "reduce-scatter" and one.opcode == kind:
+            whole *= devices  # it gives one part
+        sent = {"all-reduce": 2 * (devices - 1) / devices, "collective-permute": 1}.get(kind, (devices - 1) / devices)
+        before, moved = found.get(kind, Sent()), times * sent * whole
+        shapes = {(name, tuple(int(n) for n in dims.split(",") if n)) for name, dims, _ in arrays}
+        beside = before.beside + moved * is_beside
+        found[kind] = Sent(before.count + times, before.bytes + moved, beside, before.shapes | shapes)
+    return {kind: found[kind] for kind in KINDS if kind in found}
+
+
+def _kind(program: Program, one: Instruction, place: str) -> tuple[str, bool]:
+    """The kind of collective that an instruction begins, or "", and whether others run before its end."""
+    kind = one.opcode.removesuffix("-start")
+    if kind == "all-reduce" and place.startswith("all-reduce-scatter"):
+        return "reduce-scatter", False  # how a TPU's compiler writes one whose parts don't come out even
+    if kind in KINDS and "chain_id=" in one.line:  # of a TPU: every fusion that takes part in it holds a copy
+        starts = any('"AsyncCollectiveStart"' in other.line for other in program.computations[place])
+        return (kind, True) if starts else ("", False)
+    return kind, kind != one.opcode or "async_computation" in place
+
+
+def _given(one: Instruction, kind: str) -> list[tuple[str, str, str]]:
+    """The arrays that a collective gives; of one that only starts, its type holds what goes in as well."""
+    arrays = re.findall(ARRAY, one.result)
+    if kind == one.opcode or kind == "all-reduce" or not one.opcode.endswith("-start"):
+        return arrays
+    arrays = [array for array in arrays if array[1] or array[0] != "u32"]
+    return arrays[len(arrays) // 2 :]
 
 
 def _group(line: str, everybody: int) -> int:

@@ -23,6 +23,19 @@ def kernel_seconds(pallas: tuple[tuple[float, float], ...], stated: float, chip:
     return max(each, stated / chip.flops if pallas else 0.0) / SHARE
 
 
+def network_seconds(kind: str, sent: float, group: int, chip: Chip) -> float:
+    """Of the bytes that a device sends in collectives of one kind.
+
+    Where parameters and gradients travel, all links are busy. Sequences are exchanged by `group` devices along one axis
+    of a torus, its two links, over group / 4 hops on average; neighbours have one link to each other.
+    """
+    if kind == "all-to-all" and chip.axes:
+        sent *= chip.axes * max(1.0, group / 4)
+    if kind == "collective-permute" and chip.axes:
+        sent *= 2 * chip.axes
+    return sent / chip.link
+
+
 def dense_flops(params: dict, tied_head: bool = False) -> float:
     """FLOPs a token of the products with dense kernels, and with the token embedding where the head reuses it.
 

@@ -1,74 +1,81 @@
-"""What a run would need on many devices: memory, arithmetic, traffic, and the least time a step could take.
+"""What a run needs on many devices: memory, arithmetic, traffic, and the time that a step could take.
 
-    python -m benchmarks.scale --config benchmarks/configs/one_billion.py --devices 256
-    python -m benchmarks.scale --config benchmarks/configs/one_billion.py --devices 256 --config.data.length=1048576
+    python -m benchmarks.scale --config benchmarks/configs/one_billion.py --chip v5e --devices 256
+    python -m benchmarks.scale --config benchmarks/configs/one_billion.py --chip v5p --config.data.length=1048576
+    python -m benchmarks.scale --config benchmarks/configs/one_billion.py
 
-Compiles the real train step ahead of time for that many devices, none of which need exist, and reads from the compiled
-program what each device holds and sends. Beside each figure stands the formula that gives it; `docs/scale.md` explains
-them. Times are lower bounds: peak rates of the data sheets, nothing else measured.
+Compiles the real train step ahead of time for that many devices, none of which need exist: of a TPU by its own compiler
+(`pip install -e '.[aot]'`), or without `--chip` of a CPU. What each device holds, computes and sends is read from the
+compiled program. Beside each figure stands the formula that gives it; `docs/scale.md` explains them. Nothing is run:
+times are the compiler's estimates, and bytes over the peak rates of the data sheets.
 """
 
+import importlib.metadata
 import math
 import platform
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 
 from benchmarks import command_line
-from benchmarks.chips import CHIPS
-from benchmarks.hlo import traffic
+from benchmarks.ahead import compile_for
+from benchmarks.chips import CHIPS, TPUS, Chip, devices
+from benchmarks.experiment_steps import train_step
+from benchmarks.hlo import KINDS, Sent
+from benchmarks.roofline import network_seconds
 from benchmarks.timing import write_json
 from fftnet_jax.config.command_line import parse_config
 from fftnet_jax.errors import ConfigError
-from fftnet_jax.models import build_model
-from fftnet_jax.parallel.mesh import batch_sharding, build_mesh, check_divisible
+from fftnet_jax.parallel.mesh import build_mesh, check_divisible
 from fftnet_jax.runs.opening import resolve_sizes
-from fftnet_jax.training.optimizer import build_optimizer, learning_rate_schedule
-from fftnet_jax.training.state import state_shapes
-from fftnet_jax.training.step import make_train_step
+
+CPU = Chip("CPU", "cpu", *(math.inf,) * 4)
 
 
-def compile_step(config, mesh):
-    """The compiled train step of a configuration on a mesh, and the shapes of its state, nothing allocated."""
-    t, model = config.training, build_model(config.model)
-    optimizer = build_optimizer(t, learning_rate_schedule(t, t.num_steps, t.num_steps))
-    state = state_shapes(model, optimizer, config.seed, mesh)
-    step = make_train_step(model, optimizer, config.seed, t.accumulation, max_spike=t.max_spike, mesh=mesh)
-    shape = config.data.batch_size, config.data.length
-    kinds = {"inputs": jnp.int32, "targets": jnp.int32, "weights": jnp.float32}
-    batch = {name: jax.ShapeDtypeStruct(shape, kind, sharding=batch_sharding(mesh)) for name, kind in kinds.items()}
-    places = jax.tree.map(lambda leaf: leaf.sharding, state)
-    return jax.jit(step, donate_argnums=0, out_shardings=(places, None)).lower(state, batch).compile(), state
-
-
-def measured(config, mesh) -> dict:
-    """What the compiled step holds and sends, in bytes a device."""
-    program, state = compile_step(config, mesh)
-    memory = program.memory_analysis()
-    layers = config.model.num_layers
-    working, saved = memory.temp_size_in_bytes, 0
-    if config.model.remat and layers > 1:
-        # XLA's CPU ignores what keeps recomputed blocks apart, so all would be alive at once: one block is compiled
-        # alone, and what the others keep is added.
-        alone = replace(config.model, num_layers=1, mixer=config.model.mixers[0])
-        working = compile_step(replace(config, model=alone), mesh)[0].memory_analysis().temp_size_in_bytes
-        saved = (layers - 1) * _tokens(config, mesh) * config.model.width * _bytes(config)
+def measured(config, mesh, chip: Chip) -> dict:
+    """What the compiled step holds, computes and sends, of one device."""
+    work = train_step(config, mesh)
+    params, compiled = work.arguments[0].params, compile_for(chip, mesh, lambda _: work)
     return {
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "state": memory.argument_size_in_bytes,
-        "working": working,
-        "saved": saved,
-        "flops": program.cost_analysis()["flops"],
-        "traffic": traffic(program.as_text()),
-        "split": _split(state.params),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "state": compiled.held,
+        "working": compiled.working,
+        "peak": compiled.peak,
+        "flops": compiled.flops,
+        "moved": compiled.bytes,
+        "cycles": compiled.cycles,
+        "seconds": compiled.ms and compiled.ms / 1e3,
+        "seconds_to_compile": compiled.seconds,
+        "kernels": compiled.kernels,
+        "traffic": {kind: (sent.count, round(sent.bytes)) for kind, sent in compiled.sent.items()},
+        "beside": {kind: round(sent.beside) for kind, sent in compiled.sent.items()},
+        "gathered_activations": gathered_activations(compiled.sent, params),
+        "split": _split(params),
     }
 
 
-def predicted(config, mesh, split: dict) -> dict:
-    """The same by formula: name → (formula, value). Symbols as in `docs/scale.md`."""
+def gathered_activations(sent: dict[str, Sent], params) -> list[str]:
+    """What all-gathers and all-reduces of a step give that has no parameter's shape, nor that of a part of one.
+
+    A TPU's compiler gathers small parameters by an all-reduce.
+    """
+
+    def plain(shape):
+        return tuple(sorted(n for n in shape if n > 1))
+
+    leaves = jax.tree.leaves(params)
+    known = {()} | {plain(shape) for leaf in leaves for shape in (leaf.shape, leaf.sharding.shard_shape(leaf.shape))}
+    shapes = frozenset().union(*(sent[kind].shapes for kind in ("all-gather", "all-reduce") if kind in sent))
+    return [f"{name}{list(shape)}" for name, shape in sorted(shapes) if plain(shape) not in known]
+
+
+def predicted(config, mesh, split: dict, gathered: int) -> dict:
+    """The same by formula: name → (formula, value). Symbols as in `docs/scale.md`.
+
+    Args:
+      gathered: bytes of a parameter's number on its way.
+    """
     m, layers = config.model, config.model.num_layers
     blocks, others, whole = split["blocks"], split["others"], split["whole"]
     data, parts, model = mesh.shape["data"], mesh.shape["fsdp"] * mesh.shape["model"], mesh.shape["model"]
@@ -91,7 +98,7 @@ def predicted(config, mesh, split: dict) -> dict:
     split_model = (model - 1) / model
     return {
         "state": (f"4 (1 + {moments}) ((S + E) / p + W)", 4 * (1 + moments) * ((blocks + others) / parts + whole)),
-        "all-gather": ("4 ((1 + r) S + E) (p - 1) / p", 4 * ((1 + again) * blocks + others) * away),
+        "all-gather": ("g ((1 + r) S + E) (p - 1) / p", gathered * ((1 + again) * blocks + others) * away),
         "reduce-scatter": ("4 (S + E) (p - 1) / p", 4 * (blocks + others) * away),
         "all-reduce": (
             "8 ((S + E) / p (d - 1) / d + W (n - 1) / n)",
@@ -116,55 +123,88 @@ def predicted(config, mesh, split: dict) -> dict:
     }
 
 
-def rooflines(config, found: dict, formulas: dict) -> dict:
-    """For each chip: the least seconds of a step's arithmetic, memory and network traffic, and whether it fits."""
-    sent = sum(formulas[kind][1] for kind in found["traffic"])
-    memory = found["state"] + found["working"] + found["saved"]
-    rows = {}
-    for chip in CHIPS.values():
-        times = (
-            formulas["flops"][1] / chip.flops * (2 if config.model.dtype == "float32" else 1),
-            formulas["moved"][1] / chip.bandwidth,
-            sent / chip.link,
+def times(config, mesh, found: dict, formulas: dict, chips: list[Chip]) -> list[dict]:
+    """The least seconds of a step on each chip by the formulas, and by its compiler where the step was compiled for it.
+
+    `tokens_per_second` is for a network that is busy beside the rest all the time; only where the program lets it;
+    never.
+    """
+    tokens, rows = config.data.batch_size * config.data.length, []
+    kinds, is_slow = found["traffic"], config.model.dtype == "float32"
+    by_formula = {kind: formulas[kind][1] for kind in KINDS}
+
+    def add(chip, by, busy, sent, beside):
+        network, hidden = (
+            {kind: network_seconds(kind, bytes_, mesh.shape["model"], chip) for kind, bytes_ in each.items()}
+            for each in (sent, beside)
         )
-        speed = [config.data.batch_size * config.data.length / seconds for seconds in (max(times), sum(times))]
-        row = {"compute": times[0], "memory": times[1], "network": times[2], "tokens_per_second": speed}
-        rows[chip.title] = row | {"fits": memory <= chip.memory, "room": chip.memory}
+        least, all_sent, hidden = max(busy.values()), sum(network.values()), sum(hidden.values())
+        steps = max(least, all_sent), max(least, hidden) + all_sent - hidden, least + all_sent
+        longest = max(busy | {"network": all_sent}, key=(busy | {"network": all_sent}).get)
+        row = {"chip": chip.title, "by": by, "compute": least, "network": network, "longest": longest}
+        rows.append(row | {"tokens_per_second": [tokens / seconds for seconds in steps]})
+
+    for chip in chips:
+        arithmetic = formulas["flops"][1] / chip.flops * (2 if is_slow else 1)
+        busy = {"arithmetic": arithmetic, "memory": formulas["moved"][1] / chip.bandwidth}
+        add(chip, "the formulas", busy, by_formula, {})
+        if found["seconds"]:
+            sent = {kind: bytes_ for kind, (_, bytes_) in kinds.items()}
+            add(chip, "the compiler", {"compute": found["seconds"]}, sent, found["beside"])
     return rows
 
 
-def report(config, mesh, found: dict, formulas: dict, chips: dict) -> str:
+def report(config, mesh, found: dict, formulas: dict, rows: list[dict], chips: list[Chip]) -> str:
     """The figures as Markdown."""
-    m, gib = config.model, 2**30
+    m = config.model
     axes = " × ".join(f"{size} {axis}" for axis, size in mesh.shape.items())
     lines = [
         f"{found['parameters']:,} parameters, {m.num_layers} layers of {m.width}, {config.data.batch_size} sequences "
         f"of {config.data.length:,} tokens a step, {m.dtype}; {mesh.size} devices: {axes}\n",
         "| a device's | formula | by formula | in the compiled step |\n|---|---|---|---|",
-        _row("state, bytes", *formulas["state"], found["state"]),
-        f"| working memory, bytes | | | {found['working']:,} |",
-        f"| kept for the backward pass, bytes | (L - 1) b T D | {found['saved']:,} | |",
+        _row("state and batch, bytes", *formulas["state"], found["state"]),
+        _row("working memory, bytes", "", None, found["working"]),
+        _row("alive at once, bytes", "", None, found["peak"]),
         _row("FLOPs a step", *formulas["flops"], found["flops"]),
-        _row("memory traffic, bytes a step", *formulas["moved"], None),
+        _row("memory traffic, bytes a step", *formulas["moved"], found["moved"]),
     ]
-    for kind, (count, bytes_) in found["traffic"].items():
-        lines.append(_row(f"{kind}, bytes sent a step ({count} ×)", *formulas[kind], bytes_))
-    total = (found["state"] + found["working"] + found["saved"]) / gib
+    for kind in KINDS:
+        count, bytes_ = found["traffic"].get(kind, (0, 0))
+        if count or formulas[kind][1]:
+            lines.append(_row(f"{kind}, bytes sent a step ({count} ×)", *formulas[kind], bytes_))
+    total, activations = found["peak"], found["gathered_activations"]
+    rooms = "; ".join(
+        f"{c.title} {'fits' if total <= c.memory else 'too little'} ({c.memory / 1e9:.0f})" for c in chips
+    )
     lines += [
-        f"\nMemory in all {total:.1f} GiB a device.\n",
-        "| chip | arithmetic, s | memory, s | network, s | tokens/s, all overlapped | none overlapped | memory |",
-        "|---|---|---|---|---|---|---|",
+        f"\nMemory at most {total / 1e9:.1f} GB a device: {rooms}. "
+        f"Gathered activations: {len(activations)}{' (' + ', '.join(activations) + ')' if activations else ''}.\n",
+        "| chip | by | compute, s | network, s | longest | tokens/s, all overlapped | as compiled | none overlapped |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for chip, row in chips.items():
-        best, worst = row["tokens_per_second"]
-        fit = "fits" if row["fits"] else f"too little ({row['room'] / gib:.0f} GiB)"
-        times = " | ".join(f"{row[name]:.2f}" for name in ("compute", "memory", "network"))
-        lines.append(f"| {chip} | {times} | {best:,.0f} | {worst:,.0f} | {fit} |")
-    return "\n".join(lines)
+    for row in rows:
+        best, compiled, worst = (f"{speed:,.0f}" for speed in row["tokens_per_second"])
+        compiled = compiled if row["by"] == "the compiler" else ""
+        seconds = f"{row['compute']:.3f} | {sum(row['network'].values()):.3f} | {row['longest']}"
+        lines.append(f"| {row['chip']} | {row['by']} | {seconds} | {best} | {compiled} | {worst} |")
+    return "\n".join(lines + _of_the_network(found, rows))
+
+
+def _of_the_network(found: dict, rows: list[dict]) -> list[str]:
+    """The seconds of each kind of collective, where the step was compiled for a chip."""
+    lines = []
+    for row in rows:
+        if row["by"] == "the compiler":
+            lines = ["\n| collective | seconds | beside other work |\n|---|---|---|"]
+            for kind, seconds in row["network"].items():
+                share = found["beside"][kind] / found["traffic"][kind][1]
+                lines.append(f"| {kind} | {seconds:.3f} | {share:.0%} |")
+    return lines
 
 
 def _row(name, formula, value, compiled):
-    return f"| {name} | {formula} | {value:,.0f} | {'' if compiled is None else f'{compiled:,.0f}'} |"
+    value, compiled = ("" if number is None else f"{number:,.0f}" for number in (value, compiled))
+    return f"| {name} | {formula} | {value} | {compiled} |"
 
 
 def _tokens(config, mesh) -> int:
@@ -190,6 +230,7 @@ def _split(params) -> dict:
 def main(argv=None) -> None:
     def add(parser):
         parser.add_argument("--devices", type=int, default=256, metavar="N", help="how many, none of which need exist")
+        parser.add_argument("--chip", choices=TPUS, help="compile for it by its own compiler; without, for a CPU")
         parser.add_argument("--output", metavar="FILE", help="also write the figures there, as JSON")
 
     args, config = parse_config(argv, __doc__, add)
@@ -199,20 +240,25 @@ def main(argv=None) -> None:
         raise ConfigError("model.vocab_size must be set, as no data are read, got 0")
     if args.output and not Path(args.output).resolve().parent.is_dir():
         raise ConfigError(f"--output must be a file in a folder that is there, got {args.output}")
+    config, chip = resolve_sizes(config, config.model.vocab_size), CHIPS.get(args.chip, CPU)
+    slice_ = devices(chip, args.devices) if args.chip else None
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", args.devices)
-    config = resolve_sizes(config, config.model.vocab_size)
-    mesh = build_mesh(config.mesh)
+    if not args.chip:
+        jax.config.update("jax_num_cpu_devices", args.devices)
+    mesh = build_mesh(config.mesh, slice_)
     check_divisible(config, mesh)
     print(f"compiling the train step for {mesh.size} devices", file=sys.stderr, flush=True)
-    found = measured(config, mesh)
-    formulas = predicted(config, mesh, found["split"])
-    chips = rooflines(config, found, formulas)
-    print(report(config, mesh, found, formulas, chips))
+    found = measured(config, mesh, chip)
+    formulas = predicted(config, mesh, found["split"], _bytes(config) if args.chip else 4)
+    chips = [chip] if args.chip else list(CHIPS.values())
+    rows = times(config, mesh, found, formulas, chips)
+    print(report(config, mesh, found, formulas, rows, chips))
+    versions = {"jax": jax.__version__} | ({"libtpu": importlib.metadata.version("libtpu")} if args.chip else {})
+    print(f"\n{', '.join(' '.join(pair) for pair in versions.items())}; {found['seconds_to_compile']:.0f} s to compile")
     if args.output:
-        values = {"jax": jax.__version__, "python": platform.python_version(), "mesh": dict(mesh.shape)}
-        values |= {"found": found, "formulas": formulas, "chips": chips, "config": args.config, "arguments": argv}
-        write_json(Path(args.output), values)
+        values = versions | {"python": platform.python_version(), "mesh": dict(mesh.shape), "chip": args.chip}
+        values |= {"found": found, "formulas": formulas, "times": rows}
+        write_json(Path(args.output), values | {"config": args.config, "arguments": argv})
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pytest
 from benchmarks import ahead, chips, command_line, compile, estimates, experiment_steps, programs, roofline
 from benchmarks.chips import CHIPS
 from benchmarks.costs import costs
+from benchmarks.hlo import Sent
 from fftnet_jax import ops
 from fftnet_jax.errors import ConfigError
 from fftnet_jax.parallel.mesh import build_mesh
@@ -179,7 +180,7 @@ def test_list_and_shape(capsys):
 
 
 def rows_of(changes):
-    found = ahead.Compiled(2.0, 3_000_000, 2.0, 1e9, 1e6, 0.5, 10, 20, {"fusions": 3}, {"all-reduce": (2, 10**6)})
+    found = ahead.Compiled(2.0, 3_000_000, 2.0, 1e9, 1e6, 0.5, 10, 20, {"fusions": 3}, {"all-reduce": Sent(2, 1e6)})
     program = programs.programs()[0]
     return {**estimates.row("v5e", program, found), "compiler": "libtpu 1", **changes}
 

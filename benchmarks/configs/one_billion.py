@@ -1,6 +1,6 @@
 """A decoder of a billion parameters at 131,072 tokens of context, for `python -m benchmarks.scale`: never trained here.
 
-python -m benchmarks.scale --config benchmarks/configs/one_billion.py --devices 256
+python -m benchmarks.scale --config benchmarks/configs/one_billion.py --chip v5e --devices 256
 """
 
 from fftnet_jax.config import default_config
@@ -17,6 +17,7 @@ def get_config():
     config.model.filter_horizon = 131_072
     config.model.dtype = "bfloat16"
     config.model.remat = True
+    config.model.scan_layers = True
     config.mesh.fsdp = 16
     config.mesh.model = 16
     return config

@@ -36,14 +36,27 @@ def first_position(length: int) -> jax.Array | int:
     return jax.lax.axis_index(_AXIS.get()) * length if _AXIS.get() else 0
 
 
+# Both exchange along an axis of its own, in front of what stays together: the TPU compiler (v5e, jax 0.10.2) takes 12
+# times as long for `all_to_all` from one axis to another, which reorders (B, N, D) number by number.
+
+
 def to_channels(x: jax.Array) -> jax.Array:
     """(B, N / devices, D, …) → (B, N, D / devices, …): whole sequences of some of the channels, or heads."""
-    return jax.lax.all_to_all(x, _AXIS.get(), 2, 1, tiled=True) if _AXIS.get() else x
+    if not _AXIS.get():
+        return x
+    (rows, length, width, *rest), parts = x.shape, _devices()
+    # The barrier keeps what gives x apart from its reordering, which is slow to compute in (a fifth of a step there).
+    x = jax.lax.optimization_barrier(x).reshape(rows, length, parts, width // parts, *rest).swapaxes(1, 2)
+    return jax.lax.all_to_all(x, _AXIS.get(), 1, 1).reshape(rows, length * parts, width // parts, *rest)
 
 
 def to_tokens(x: jax.Array) -> jax.Array:
     """The way back of `to_channels`."""
-    return jax.lax.all_to_all(x, _AXIS.get(), 1, 2, tiled=True) if _AXIS.get() else x
+    if not _AXIS.get():
+        return x
+    (rows, length, width, *rest), parts = x.shape, _devices()
+    x = jax.lax.all_to_all(x.reshape(rows, parts, length // parts, width, *rest), _AXIS.get(), 1, 1)
+    return x.swapaxes(1, 2).reshape(rows, length // parts, width * parts, *rest)
 
 
 def own_channels(x: jax.Array) -> jax.Array:
