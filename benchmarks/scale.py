@@ -172,12 +172,10 @@ def report(config, mesh, found: dict, formulas: dict, rows: list[dict], chips: l
         count, bytes_ = found["traffic"].get(kind, (0, 0))
         if count or formulas[kind][1]:
             lines.append(_row(f"{kind}, bytes sent a step ({count} ×)", *formulas[kind], bytes_))
-    total, activations = found["peak"], found["gathered_activations"]
-    rooms = "; ".join(
-        f"{c.title} {'fits' if total <= c.memory else 'too little'} ({c.memory / 1e9:.0f})" for c in chips
-    )
+    held, alive, activations = found["state"] + found["working"], found["peak"], found["gathered_activations"]
+    rooms = "; ".join(f"{chip.title}, {chip.memory / 1e9:.0f} GB: {_fit(held, alive, chip)}" for chip in chips)
     lines += [
-        f"\nMemory at most {total / 1e9:.1f} GB a device: {rooms}. "
+        f"\nMemory: state and working memory {held / 1e9:.1f} GB, alive at once {alive / 1e9:.1f} GB. {rooms}. "
         f"Gathered activations: {len(activations)}{' (' + ', '.join(activations) + ')' if activations else ''}.\n",
         "| chip | by | compute, s | network, s | longest | tokens/s, all overlapped | as compiled | none overlapped |",
         "|---|---|---|---|---|---|---|---|",
@@ -188,6 +186,12 @@ def report(config, mesh, found: dict, formulas: dict, rows: list[dict], chips: l
         seconds = f"{row['compute']:.3f} | {sum(row['network'].values()):.3f} | {row['longest']}"
         lines.append(f"| {row['chip']} | {row['by']} | {seconds} | {best} | {compiled} | {worst} |")
     return "\n".join(lines + _of_the_network(found, rows))
+
+
+def _fit(held: int, alive: int, chip: Chip) -> str:
+    if held <= chip.memory:
+        return "fits"
+    return "fits by what is alive at once only" if alive <= chip.memory else "too little"
 
 
 def _of_the_network(found: dict, rows: list[dict]) -> list[str]:

@@ -115,6 +115,13 @@ def test_gathered_activations_are_named(devices):
     assert scale.gathered_activations(sent, params) == ["bf16[2, 64, 3]", "f32[128, 3]"]
 
 
+def test_both_counts_of_memory_are_told_apart():
+    v5e = chips.CHIPS["v5e"]
+    assert scale._fit(16 * 10**9, 10**9, v5e) == "fits"
+    assert scale._fit(17 * 10**9, 10**9, v5e) == "fits by what is alive at once only"
+    assert scale._fit(18 * 10**9, 17 * 10**9, v5e) == "too little"
+
+
 def test_exchange_over_a_ring_takes_its_hops():
     """16 chips of a torus: 4 hops on average, over one of two axes; neighbours over one of four links."""
     v5e, h100 = chips.CHIPS["v5e"], chips.CHIPS["h100"]

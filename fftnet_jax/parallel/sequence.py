@@ -45,7 +45,7 @@ def to_channels(x: jax.Array) -> jax.Array:
     if not _AXIS.get():
         return x
     (rows, length, width, *rest), parts = x.shape, _devices()
-    # The barrier keeps what gives x apart from its reordering, which is slow to compute in (a fifth of a step there).
+    # The barrier keeps what gives x apart from its reordering, which is slow to compute in (a sixth of a step there).
     x = jax.lax.optimization_barrier(x).reshape(rows, length, parts, width // parts, *rest).swapaxes(1, 2)
     return jax.lax.all_to_all(x, _AXIS.get(), 1, 1).reshape(rows, length * parts, width // parts, *rest)
 
