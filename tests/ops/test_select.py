@@ -109,6 +109,7 @@ def test_dtype_and_shape_are_those_of_the_definition():
 def test_a_gpu_runs_what_a_tpu_does_or_the_definition_or_what_a_kernel_stands_for():
     """Tests elsewhere take a TPU's forms for both; of the STFT only the precision of products differs."""
     own_on_tpu = ("rfft", "irfft", "channel_dft", "real_token_dft", "gated_convolution")  # a GPU's FFTs are fast
+    own_on_tpu += ("matmul", "matmuls", "matmul_outputs_first")  # of a few rows
     found = {name: thing for name, thing in vars(ops).items() if isinstance(thing, select.Operation)}
     assert len(found) > 6
     for name, operation in found.items():

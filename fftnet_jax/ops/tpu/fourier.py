@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fftnet_jax.ops.fourier import channel_dft, irfft, real_token_dft, rfft
-from fftnet_jax.ops.precision import EXACT, THREE_PASSES
+from fftnet_jax.ops.precision import EXACT
 
 SINGLE = 1024  # points
 LARGEST = 2048  # factor of two stages
@@ -44,7 +44,7 @@ def channels(x_BND):
     width = x_BND.shape[2]
     if width > LARGEST:
         return channel_dft.reference(x_BND)
-    parts = _turned("ed,bnd->bne", _waves(width, width), x_BND, None, THREE_PASSES)
+    parts = _turned("ed,bnd->bne", _waves(width, width), x_BND, None, EXACT)
     return [part.astype(x_BND.dtype) for part in parts]
 
 
@@ -55,7 +55,7 @@ def tokens(spectrum):
         return real_token_dft.reference(spectrum)
     if not _fits(length):
         return real_token_dft.reference([jax.lax.complex(*(part.astype(jnp.float32) for part in spectrum))])
-    return _over_tokens(*spectrum, THREE_PASSES, length)[0].astype(spectrum[0].dtype)
+    return _over_tokens(*spectrum, EXACT, length)[0].astype(spectrum[0].dtype)
 
 
 def _over_tokens(real, imag, precision, count):
