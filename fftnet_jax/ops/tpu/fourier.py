@@ -22,7 +22,7 @@ def transform(u_BND):
     if not _fits(length):
         return rfft.reference(u_BND)
     count = length // 2 + 1
-    real, imag = _over_tokens(u_BND, None, EXACT, count)
+    real, imag = _over_tokens(u_BND, None, count)
     return jax.lax.complex(real[:, :count], imag[:, :count])
 
 
@@ -36,15 +36,15 @@ def inverse(Z_BFD, length, dtype=jnp.float32):
     weight_1F1 = jnp.asarray(weight_F, jnp.float32)[None, :, None]
     # The real part of the conjugate's DFT is that of the inverse one.
     real, imag = ((weight_1F1 * part).astype(dtype) for part in (Z_BFD.real, -Z_BFD.imag))
-    return _over_tokens(real, imag, EXACT, length)[0].astype(dtype)
+    return _over_tokens(real, imag, length)[0].astype(dtype)
 
 
 @channel_dft.implements("tpu")
 def channels(x_BND):
     width = x_BND.shape[2]
-    if width > LARGEST:
+    if x_BND.dtype != jnp.bfloat16 or width > LARGEST:  # exact products would take longer than FFTs (8%)
         return channel_dft.reference(x_BND)
-    parts = _turned("ed,bnd->bne", _waves(width, width), x_BND, None, EXACT)
+    parts = _turned("ed,bnd->bne", _waves(width, width), x_BND, None)
     return [part.astype(x_BND.dtype) for part in parts]
 
 
@@ -55,10 +55,10 @@ def tokens(spectrum):
         return real_token_dft.reference(spectrum)
     if not _fits(length):
         return real_token_dft.reference([jax.lax.complex(*(part.astype(jnp.float32) for part in spectrum))])
-    return _over_tokens(*spectrum, EXACT, length)[0].astype(spectrum[0].dtype)
+    return _over_tokens(*spectrum, length)[0].astype(spectrum[0].dtype)
 
 
-def _over_tokens(real, imag, precision, count):
+def _over_tokens(real, imag, count):
     """Real and imaginary part of the DFT over the tokens: the first `count` frequencies or more, float32.
 
     Args:
@@ -66,7 +66,7 @@ def _over_tokens(real, imag, precision, count):
     """
     length = max(count, real.shape[1]) if imag is not None else real.shape[1]
     if length <= SINGLE:
-        return _turned("kn,bnd->bkd", _waves(count, length)[:, :, : real.shape[1]], real, imag, precision)
+        return _turned("kn,bnd->bkd", _waves(count, length)[:, :, : real.shape[1]], real, imag)
     first, second = _factors(length)
     missing = length - real.shape[1]
     real, imag = (
@@ -74,18 +74,18 @@ def _over_tokens(real, imag, precision, count):
         for part in (real, imag)
     )
     # Token second n + m, frequency k + first q: over n, then a turn by k m, then over m.
-    both = _turned("kn,bnmd->bkmd", _waves(first, first), real, imag, precision, both=True)
+    both = _turned("kn,bnmd->bkmd", _waves(first, first), real, imag, both=True)
     cos, sin = (jnp.asarray(wave, jnp.float32)[None, :, :, None] for wave in _waves(first, second, length))
     turned = both[0] * cos + both[1] * sin, both[1] * cos - both[0] * sin
     parts = (part.astype(real.dtype) for part in turned)
-    found = _turned("qm,bkmd->bqkd", _waves(second, second), *parts, precision, both=imag is None)
+    found = _turned("qm,bkmd->bqkd", _waves(second, second), *parts, both=imag is None)
     return [part.reshape(len(part), length, -1) for part in found]
 
 
-def _turned(equation, waves, real, imag, precision, both=False) -> Iterable[jax.Array]:
+def _turned(equation, waves, real, imag, both=False) -> Iterable[jax.Array]:
     """The sums of (cos - i sin) (real + i imag), float32: real and imaginary part, or the real one only."""
     cos, sin = (jnp.asarray(wave, real.dtype) for wave in waves)
-    how = {"precision": precision if real.dtype == jnp.float32 else None, "preferred_element_type": jnp.float32}
+    how = {"precision": EXACT if real.dtype == jnp.float32 else None, "preferred_element_type": jnp.float32}
 
     def product(wave, x):
         return jnp.einsum(equation, wave, x, **how)
