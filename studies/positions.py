@@ -15,8 +15,7 @@ import optax
 
 from benchmarks import command_line
 from fftnet_jax import load
-from fftnet_jax.data import eval_batches
-from fftnet_jax.tasks import load_dataset
+from studies.validation import opened
 
 
 def pair_entropy(first: np.ndarray, second: np.ndarray, vocab: int) -> float:
@@ -29,11 +28,7 @@ def pair_entropy(first: np.ndarray, second: np.ndarray, vocab: int) -> float:
 
 
 def main(argv=None) -> None:
-    parser = command_line.parser(__doc__)
-    parser.add_argument("--workdir", default="runs/shakespeare")
-    args = parser.parse_args(argv)
-    run = load(args.workdir)
-    source = load_dataset(run.config.data, run.config.model.family, run.config.seed).validation
+    run, batches = opened(argv, __doc__, load)
 
     @jax.jit
     def sums(batch):
@@ -41,12 +36,11 @@ def main(argv=None) -> None:
         losses_BN = optax.softmax_cross_entropy_with_integer_labels(logits_BNV, batch["targets"])
         return (losses_BN * batch["weights"]).sum(axis=0), batch["weights"].sum(axis=0)
 
-    parts = [jax.device_get(sums(batch)) for batch in eval_batches(source, 256)]
+    parts = [jax.device_get(sums(batch)) for batch in batches]
     loss_N, count_N = (np.sum([part[i] for part in parts], axis=0, dtype=np.float64) for i in (0, 1))
     mean_N = loss_N / count_N
     for position in sorted({0, 1, 2, 3, 7, 15, 31, len(mean_N) - 1} & set(range(len(mean_N)))):
         print(f"position {position:>4}: {mean_N[position]:.3f} nats per token ({int(count_N[position])} windows)")
-    batches = list(eval_batches(source, 256))
     real = np.concatenate([batch["weights"].ravel() for batch in batches]) > 0
     tokens = (np.concatenate([batch[name].ravel() for batch in batches])[real] for name in ("inputs", "targets"))
     entropy = pair_entropy(*tokens, run.model.config.vocab_size)

@@ -10,19 +10,14 @@ import sys
 import jax
 
 from benchmarks import command_line
-from fftnet_jax.data import eval_batches
 from fftnet_jax.ops.int8 import WEIGHTS
 from fftnet_jax.runs.opening import load_decoder
-from fftnet_jax.tasks import load_dataset
 from fftnet_jax.tasks.sums import token_sums
+from studies.validation import opened
 
 
 def main(argv=None) -> None:
-    parser = command_line.parser(__doc__)
-    parser.add_argument("--workdir", default="runs/shakespeare")
-    args = parser.parse_args(argv)
-    run = load_decoder(args.workdir)
-    source = load_dataset(run.config.data, run.config.model.family, run.config.seed).validation
+    run, batches = opened(argv, __doc__, load_decoder)
 
     @jax.jit
     def sums(variables, batch):
@@ -32,7 +27,7 @@ def main(argv=None) -> None:
         constants = {}
         if weights:
             constants = run.model.apply({"params": run.params}, weights, method="prepare", mutable=["constants"])[1]
-        parts = [jax.device_get(sums({"params": run.params, **constants}, b)) for b in eval_batches(source, 256)]
+        parts = [jax.device_get(sums({"params": run.params, **constants}, b)) for b in batches]
         loss, correct, count = (sum(float(part[name]) for part in parts) for name in ("loss", "correct", "count"))
         print(f"{weights or run.config.model.dtype:<8} {loss / count:.5f} nats per token, {correct / count:.3%} right")
 

@@ -134,7 +134,7 @@ def test_report_shows_every_result(tmp_path, capsys):
 def test_old_names_run():
     """What was `python -m benchmarks.NAME` before it had a folder of its own still is."""
     files = [file for room in ("studies", "reliability") for file in (ROOT / room).glob("[a-z]*.py")]
-    assert len(files) == 11
+    assert len(files) == 12
     for file in files:
         assert Path(importlib.util.find_spec(f"benchmarks.{file.stem}").origin) == file
     command = [sys.executable, "-m", "benchmarks.quality", "--learning_rates=0"]

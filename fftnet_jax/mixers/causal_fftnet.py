@@ -128,7 +128,7 @@ class CausalFFTNet(Mixer):
         return ops.matmuls(x_BMD.astype(self.dtype), self.qkv(), 3, **how)
 
     def _taps(self):
-        """A row for each lag, in the dtype: slices of one array would cost a step a twentieth more."""
+        """A row for each lag, in the dtype, so that a step need not slice."""
         return list(self.taps.astype(self.dtype))
 
     def _mix(self, qkv, state_BMD=None, start=0, final_state=True):

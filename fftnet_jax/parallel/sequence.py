@@ -36,8 +36,8 @@ def first_position(length: int) -> jax.Array | int:
     return jax.lax.axis_index(_AXIS.get()) * length if _AXIS.get() else 0
 
 
-# Both exchange along an axis of its own, in front of what stays together: the TPU compiler (v5e, jax 0.10.2) takes 12
-# times as long for `all_to_all` from one axis to another, which reorders (B, N, D) number by number.
+# Both exchange along an axis of its own, in front of what stays together: from one axis to another it would reorder
+# (B, N, D) number by number on a TPU (v5e, jax 0.10.2; `python -m benchmarks.scale --chip v5e`).
 
 
 def to_channels(x: jax.Array) -> jax.Array:
@@ -45,7 +45,7 @@ def to_channels(x: jax.Array) -> jax.Array:
     if not _AXIS.get():
         return x
     (rows, length, width, *rest), parts = x.shape, _devices()
-    # The barrier keeps what gives x apart from its reordering, which is slow to compute in (a sixth of a step there).
+    # The barrier keeps what gives x apart from its reordering, in which it would be slow to compute there.
     x = jax.lax.optimization_barrier(x).reshape(rows, length, parts, width // parts, *rest).swapaxes(1, 2)
     return jax.lax.all_to_all(x, _AXIS.get(), 1, 1).reshape(rows, length * parts, width // parts, *rest)
 

@@ -15,8 +15,8 @@ from fftnet_jax.ops.modes import Modes, damped_waves
 from fftnet_jax.ops.precision import EXACT
 
 LANES = 128
-ROWS = 128  # tokens of a tile: twice as many take twice as long to compile
-BLOCK = 16  # tokens: 32 take 7% fewer instructions by the compiler's schedule, and half as long again to compile
+ROWS = 128  # tokens of a tile, whose blocks are written out too
+BLOCK = 16  # tokens: the rows of a bfloat16 tile; more compile longer, as all sums over lags are written out
 HALO = 16  # tokens before a tile that its short filters may see; rows of a bfloat16 tile
 VMEM = 96 * 2**20  # bytes of it that a kernel may ask for; chips have 128 MiB, but v5p 95
 
